@@ -1,0 +1,45 @@
+"""`ernie inspect`: what a model on disk is, where it came from and how it was checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ernie_cli import console
+from ernie_cli.errors import InputError
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A model folder, or one file of a known format.", metavar="PATH")],
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compute the sha256 of every file that ernie.json names.")] = False,
+) -> None:
+    """Show what a model is: format, architecture, parameters, bytes by dtype, KV cache, inputs, checks, provenance.
+
+    Reads headers and manifests only, needs no runtime, and runs nothing the model brings along. Where the files are not
+    what the model says they are, everything found is still shown, and the exit code is 3.
+
+    Example:
+
+        $ ernie inspect out/ernie-4.5-0.3b
+        out/ernie-4.5-0.3b: hf, ernie4_5, bf16
+          parameters  360,748,032
+          weights     bf16 721.5 MB
+          KV cache    18,432 bytes per token
+          …
+    """
+    from ernie_cli.inspect import look
+
+    found = look(path, verify=verify)
+    if console.settings.json:
+        console.result(data=found if tensors else {name: value for name, value in found.items() if name != "tensors"})
+    else:
+        from ernie_cli.inspect.render import render
+
+        console.result(render(found, tensors=tensors))
+    if found["problems"]:
+        raise InputError(
+            f"{path}: {'; '.join(found['problems'][:3])}", "fetch or make it again: `ernie download` or `ernie convert` with --force"
+        )

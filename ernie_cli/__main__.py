@@ -1,0 +1,5 @@
+"""`python -m ernie_cli` is `ernie`."""
+
+from .app import entry
+
+entry()

@@ -1,0 +1,141 @@
+"""The commands in story order, and `main`: the one border that turns errors into text and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from typing import Any
+
+import typer
+import typer.core
+
+from . import __version__, console
+from .errors import ErnieError
+
+#: The order is the story that `ernie --help` tells. Each is a module in commands/ with a function of the same name.
+COMMANDS = ("download", "convert", "inspect", "run", "doctor")
+
+_ClickUsageError = typer.BadParameter.__mro__[1]  # typer vendors click from 0.27 on: reach its classes through typer's own
+_ClickException = typer.BadParameter.__mro__[2]
+
+
+def _common_options() -> list[Any]:
+    """--json, -q and -v, which every command has and no signature repeats."""
+
+    def json_on(ctx: Any, param: Any, value: bool) -> None:
+        console.settings.json = bool(value)
+
+    def louder(ctx: Any, param: Any, value: int) -> None:
+        if value:
+            console.settings.verbosity = value
+
+    def quieter(ctx: Any, param: Any, value: bool) -> None:
+        if value:
+            console.settings.verbosity = -1
+
+    option = typer.core.TyperOption
+    common: dict[str, Any] = {"expose_value": False, "rich_help_panel": "Common options"}
+    return [
+        option(param_decls=["--json"], is_flag=True, callback=json_on, help="Print the result as one JSON object.", **common),
+        option(param_decls=["-v", "--verbose"], count=True, callback=louder, help="Say more.", **common),
+        option(param_decls=["-q", "--quiet"], is_flag=True, callback=quieter, help="Say only what went wrong.", **common),
+    ]
+
+
+def _version(value: bool) -> None:
+    if value:
+        console.result(f"ernie {__version__}")
+        raise typer.Exit()
+
+
+def build(names: tuple[str, ...] = COMMANDS) -> Any:
+    """The command line with the commands in `names`; the others are not even imported."""
+    app = typer.Typer(
+        name="ernie",
+        no_args_is_help=True,
+        rich_markup_mode="rich" if sys.stdout.isatty() else None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="ERNIE 4.5 from download to a fast engine: download → convert → inspect → run.",
+    )
+
+    @app.callback()
+    def root(
+        version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    ) -> None:
+        pass
+
+    for name in names:
+        module = importlib.import_module(f".commands.{name}", __package__)
+        app.command(name, **getattr(module, "COMMAND", {}))(getattr(module, name))
+    group = typer.main.get_command(app)
+    for command in group.commands.values():  # type: ignore[attr-defined]
+        command.params.extend(_common_options())
+    return group
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line (default: this process's) and return its exit code. Never raises, never shows a traceback
+    unless ERNIE_DEBUG=1."""
+    argv = sys.argv[1:] if argv is None else argv
+    console.settings.json, console.settings.verbosity = False, 0
+    named = tuple(word for word in argv[:1] if word in COMMANDS)  # the fast path: import only the command that was named
+    try:
+        code = build(named or COMMANDS).main(args=argv, prog_name="ernie", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except ErnieError as err:
+        return _fail(err.exit_code, err.message, err.hint)
+    except _ClickException as err:
+        return _fail_usage(err)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail(130, "interrupted", "the same command continues where this one stopped, or starts clean")
+    except MemoryError as err:
+        return _fail(7, f"out of memory: {err}", "a smaller batch or context needs less; `ernie doctor` shows what is free")
+    except BrokenPipeError:
+        # The reader of our stdout has gone (`ernie … | head`): nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as err:
+        return _fail_os(err)
+    except Exception as err:
+        return _fail_bug(err)
+
+
+def _fail(code: int, message: str, hint: str = "") -> int:
+    if os.environ.get("ERNIE_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+    console.error(message, hint)
+    return code
+
+
+def _fail_usage(err: Any) -> int:
+    context = getattr(err, "ctx", None)
+    path = context.command_path if context else "ernie"
+    message = err.format_message()
+    if not message:  # `ernie` alone: typer raises "no args" after it printed the help itself
+        return 2
+    return _fail(2, message, f"`{path} --help` lists what it takes")
+
+
+def _fail_os(err: OSError) -> int:
+    where = f"{err.filename}: " if err.filename else ""
+    what = f"{where}{err.strerror or err}"
+    if err.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _fail(7, what, "free some space, or choose another place with -o")
+    if err.errno in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EROFS):
+        return _fail(3, what, "check the path and who may read and write it")
+    return _fail_bug(err)
+
+
+def _fail_bug(err: Exception) -> int:
+    hint = "set ERNIE_DEBUG=1 to see where, and please report it with the command you typed"
+    return _fail(1, f"this is a bug in ernie, sorry: {type(err).__name__}: {err}", hint)
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Carries over what stands beside the weights: tokenizer, chat template, generation config, licence, notes. Never weights."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ..staging import MANIFEST
+
+#: Weights in any form (of this or another framework) and what belongs to them.
+_WEIGHTS = (
+    ".safetensors", ".safetensors.index.json", ".pdparams", ".pdparams.index.json", ".pdopt", ".pdiparams", ".pdmodel", ".bin",
+    ".bin.index.json", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".onnx.data", ".onnx_data", ".plan", ".engine",
+)  # fmt: skip
+#: The largest tokenizer.json in use is a sixth of it.
+_LARGEST_BYTES = 200 << 20
+
+
+def carry(source: Path, out: Path, *, rewritten: tuple[str, ...]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Copy every small file of `source` that is neither weights, hidden, ours, nor in `rewritten`.
+
+    Returns (name → {size, sha256} of what was copied, the names of what was left behind).
+    """
+    copied: dict[str, dict[str, Any]] = {}
+    left: list[str] = []
+    for folder, children, files in os.walk(source):
+        children[:] = sorted(name for name in children if not name.startswith((".", "__")))
+        for name in sorted(files):
+            path = Path(folder, name)
+            relative = path.relative_to(source).as_posix()
+            if name.startswith(".") or relative in (MANIFEST, *rewritten) or relative.endswith(_WEIGHTS):
+                continue
+            if not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
+                left.append(relative)
+                continue
+            (out / relative).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, out / relative)
+            copied[relative] = facts_of(out / relative)
+    return copied, left
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    """{size, sha256} of a small file, as the manifest lists it."""
+    data = path.read_bytes()
+    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}

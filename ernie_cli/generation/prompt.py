@@ -1,0 +1,95 @@
+"""Prompts as token ids: bare text, conversations, or ids given outright, each checked against the model before it runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, UsageError
+from ..runtime import SessionInfo
+from .chat import ChatTemplate, Message
+from .special_tokens import eos_ids
+from .tokenizer import Tokenizer
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+class Prompter:
+    """The text side of an opened model. `tokenizer` and `template` are None where the folder has none; `eos` ends a reply."""
+
+    def __init__(self, folder: Path, info: SessionInfo, *, raw: bool = False, system: str | None = None) -> None:
+        self._folder = folder
+        self._info = info
+        self._system = system
+        self.tokenizer = Tokenizer.open(folder)
+        self.template = None if raw or self.tokenizer is None else ChatTemplate.open(folder, self.tokenizer)
+        if system is not None and self.template is None:
+            raise UsageError("--system needs a chat template" + (", and --raw turns it off" if raw else f", and {folder} has none"))
+        self.eos = eos_ids(folder) | (self.template.turn_end() if self.template else frozenset())
+
+    def text(self, text: str) -> list[int]:
+        """A prompt as the user typed it: one user turn where there is a chat template, else bare.
+
+        Bare text may hold control tokens: it is the place where one writes them by hand.
+        """
+        if self.template is not None:
+            return self.messages([{"role": "user", "content": text}])
+        ids = self._tokenizer().encode(text, special=True)
+        if not ids:
+            raise UsageError("the prompt is empty", "ernie run MODEL 'some text'")
+        return self.ids(ids, "the prompt")
+
+    def messages(self, messages: Sequence[Message]) -> list[int]:
+        """A conversation that ends in a user turn. Raises UsageError where the model has no chat template, or --raw is on."""
+        if self.template is None:
+            raise UsageError("this model is run without a chat template: it takes bare prompts, not messages", "give `prompt`, or leave out --raw")
+        if self._system is not None and not any(message["role"] == "system" for message in messages):
+            messages = [{"role": "system", "content": self._system}, *messages]
+        return self.ids(self.template.encode(messages), "the prompt")
+
+    def ids(self, ids: Sequence[int], what: str) -> list[int]:
+        """Token ids, checked: raises InputError where one is outside the vocabulary, UsageError where they exceed the context."""
+        wrong = next((token for token in ids if not 0 <= token < self._info.vocab_size), None)
+        if wrong is not None:
+            raise InputError(f"{what} holds token {wrong}, and the model knows 0 to {self._info.vocab_size - 1}", "do the tokenizer and the model belong together?")
+        self.check_length(len(ids), what)
+        return list(ids)
+
+    def check_length(self, length: int, what: str = "the prompt") -> None:
+        """Raises UsageError where so many tokens do not fit the context."""
+        if length > self._info.context:
+            hint = f"shorten it, or try --context {length + 256} if the model was trained for that many"
+            raise UsageError(f"{what} has {length} tokens, and the context holds {self._info.context}", hint)
+
+    def _tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise InputError(f"{self._folder}: no tokenizer (tokenizer.json or tokenizer.model)", "give token ids with --prompt-ids FILE.json")
+        return self.tokenizer
+
+
+def read_ids(data: bytes, where: str) -> list[int]:
+    """Token ids from JSON: a list, or an object with `prompt_ids`. Raises InputError."""
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as err:
+        raise InputError(f"{where}: not valid JSON: {err}", "a list of token ids is wanted: [1, 2, 3]") from err
+    return check_ids(content.get("prompt_ids") if isinstance(content, dict) else content, where)
+
+
+def check_ids(value: Any, where: str) -> list[int]:
+    """`value` if it is a non-empty list of integers. Raises InputError."""
+    if not isinstance(value, list) or not value or any(isinstance(token, bool) or not isinstance(token, int) for token in value):
+        raise InputError(f"{where}: a non-empty list of token ids expected", "for example [1, 2, 3]")
+    return value
+
+
+def check_messages(value: Any, where: str) -> list[Message]:
+    """`value` if it is a non-empty list of {"role", "content"}. Raises InputError."""
+    if not isinstance(value, list) or not value:
+        raise InputError(f"{where}: `messages` is no list of messages", 'for example [{"role": "user", "content": "hi"}]')
+    for message in value:
+        if not isinstance(message, dict) or message.get("role") not in ROLES or not isinstance(message.get("content"), (str, list)):
+            raise InputError(f"{where}: a message needs a `role` ({', '.join(ROLES)}) and a `content`", '{"role": "user", "content": "hi"}')
+    return value

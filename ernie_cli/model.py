@@ -1,0 +1,199 @@
+"""A model is a folder. Its manifest `ernie.json` says what it is, what it was made from and what was checked.
+
+`Model.open(path)` takes any folder or file of a known format, with or without a manifest. It reads headers only; the
+checkpoint and graph rooms read tensors.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .errors import InputError
+from .staging import MANIFEST, write_file
+
+#: What the folder (or file) of each format is recognised by, first match wins. Checkpoints come before: see `identify`.
+_FILES_OF_FORMAT = (
+    ("engine", ("*.plan", "*.engine")),
+    ("onnx", ("*.onnx",)),
+    ("pdmodel", ("*.pdmodel", "*.pdiparams")),
+    ("torchscript", ("*.pt", "*.torchscript")),
+)
+#: Larger files are told apart by size, time of change, head and tail: hashing 40 GB before doing nothing is no "up to date".
+_HASH_WHOLE_BYTES = 4 << 20
+_HASH_ENDS_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on disk.
+
+    `path` is the folder (or a bare file), `format` one of hf, paddle, onnx, pdmodel, torchscript, engine, and
+    `manifest` the content of ernie.json ({} where there is none).
+    """
+
+    path: Path
+    format: str
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Model:
+        """Look at `path` and say what it is.
+
+        Raises InputError where it is missing, empty, unreadable or of no known format.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise InputError(f"no such file or folder: {path}", "`ernie download` lists the models it can fetch")
+        manifest = read_manifest(path)
+        return cls(path, manifest.get("format") or identify(path), manifest)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds the model's files."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    @property
+    def architecture(self) -> str:
+        """`model_type` of the checkpoint this came from, or "" where nobody knows."""
+        return str(self.manifest.get("architecture") or self.config().get("model_type") or "")
+
+    @property
+    def precision(self) -> str:
+        """fp32, fp16, bf16, int8 …, or "" where nobody wrote it down."""
+        return str(self.manifest.get("precision", ""))
+
+    def config(self) -> dict[str, Any]:
+        """config.json as a dict, {} where there is none. Raises InputError where it is not a JSON object."""
+        return read_json(self.folder / "config.json") if (self.folder / "config.json").is_file() else {}
+
+    def main_file(self) -> Path:
+        """The one graph or engine file of a non-checkpoint model. Raises InputError where there is none, or several."""
+        if self.path.is_file():
+            return self.path
+        named = self.manifest.get("main")
+        if named:
+            return self.path / str(named)
+        patterns = dict(_FILES_OF_FORMAT).get(self.format, ())
+        found = sorted(file for pattern in patterns[:1] for file in self.path.glob(pattern))
+        if len(found) != 1:
+            names = ", ".join(file.name for file in found) or "none"
+            raise InputError(f"{self.path}: one {patterns[0] if patterns else self.format} file expected, found {names}", "name the file itself")
+        return found[0]
+
+
+def identify(path: Path) -> str:
+    """The format of a folder or file without a manifest, from its files' names (and, for checkpoints, its tensors').
+
+    Raises InputError where nothing known is found.
+    """
+    names = sorted(child.name for child in path.iterdir()) if path.is_dir() else [path.name]
+    if any(name.endswith((".safetensors", ".safetensors.index.json", ".pdparams")) for name in names):
+        from .checkpoint.layout import layout_of
+
+        return layout_of(path)
+    for format_name, patterns in _FILES_OF_FORMAT:
+        if any(Path(name).match(pattern) for name in names for pattern in patterns):
+            return format_name
+    what = "an empty folder" if path.is_dir() and not names else f"no model format that ernie knows (it holds {', '.join(names[:5])})"
+    raise InputError(f"{path}: {what}", "a model is a folder with *.safetensors, *.onnx, *.pdmodel, *.pt or *.plan")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises InputError where it is no JSON, no object, or absurdly large (over 64 MiB)."""
+    if path.stat().st_size > 64 << 20:
+        raise InputError(f"{path}: {path.stat().st_size} bytes are too many for such a file", "is it the right one?")
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as err:
+        raise InputError(f"{path}: not valid JSON: {err}", "fetch or write the file again") from err
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: a JSON object expected, found {type(content).__name__}", "is it the right file?")
+    return content
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a model folder, {} where there is none."""
+    file = path / MANIFEST
+    return read_json(file) if path.is_dir() and file.is_file() else {}
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    format: str,
+    architecture: str = "",
+    precision: str = "",
+    made_from: Mapping[str, Any] | None = None,
+    made_by: Mapping[str, Any] | None = None,
+    checks: list[Mapping[str, Any]] | None = None,
+    files: Mapping[str, Mapping[str, Any]] | None = None,
+    key: str = "",
+    **more: Any,
+) -> Model:
+    """Write `ernie.json` into `folder` and return the Model.
+
+    made_from: path, format and fingerprint of the source. made_by: command and options. checks: one record per check,
+    each with at least `name` and `passed`. files: name → {size, sha256}. key: what `is_up_to_date` compares.
+    """
+    manifest = {
+        "ernie": 1,  # version of this schema
+        "format": format,
+        "architecture": architecture,
+        "precision": precision,
+        "made_from": dict(made_from or {}),
+        "made_by": {"tool": f"ernie {__version__}", "time": _now(), **(made_by or {})},
+        "checks": [dict(check) for check in checks or []],
+        "files": {name: dict(facts) for name, facts in (files or {}).items()},
+        "key": key,
+        **more,
+    }
+    write_file(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
+    return Model(folder, format, manifest)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def fingerprint(path: Path) -> str:
+    """A digest that changes when a model does: names, sizes and content of small files; head, tail and time of change of large ones.
+
+    Raises OSError where a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    root = path if path.is_dir() else path.parent
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    for file in files:
+        if file.name == MANIFEST and path.is_dir():
+            continue  # written by us, about the others
+        stat = file.stat()
+        digest.update(f"{file.relative_to(root)}\0{stat.st_size}\0".encode())
+        with file.open("rb") as handle:
+            if stat.st_size <= _HASH_WHOLE_BYTES:
+                digest.update(handle.read())
+            else:
+                digest.update(f"{stat.st_mtime_ns}\0".encode() + handle.read(_HASH_ENDS_BYTES))
+                handle.seek(-_HASH_ENDS_BYTES, 2)
+                digest.update(handle.read())
+    return digest.hexdigest()
+
+
+def work_key(source: str, options: Mapping[str, Any]) -> str:
+    """The digest of one piece of work: the source's fingerprint, the options and this tool's version."""
+    return hashlib.sha256(json.dumps([source, dict(options), __version__], sort_keys=True, default=str).encode()).hexdigest()
+
+
+def is_up_to_date(out: Path, key: str) -> bool:
+    """Whether `out` is the finished result of the work `key` and still holds every file it was written with."""
+    manifest = read_manifest(out)
+    if not key or manifest.get("key") != key:
+        return False
+    files = manifest.get("files", {})
+    return all((out / name).is_file() and (out / name).stat().st_size == facts.get("size") for name, facts in files.items())

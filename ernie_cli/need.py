@@ -1,0 +1,34 @@
+"""`need("onnxruntime")` → the module, or a MissingError that says which extra brings it. Nothing is ever installed here."""
+
+import importlib
+from types import ModuleType
+
+from .errors import MissingError
+
+#: module → the extra of this package that installs it ("" = a base dependency whose absence means a broken install)
+EXTRAS = {
+    "onnxruntime": "cpu",
+    "torch": "torch",
+    "transformers": "dev",
+    "paddle": "paddle",
+    "paddle2onnx": "paddle",
+    "x2paddle": "paddle",
+    "tensorrt": "gpu",
+    "cuda": "gpu",
+    "tensorrt_rtx_bindings": "rtx",
+    "modelscope": "modelscope",
+}
+
+
+def need(module: str) -> ModuleType:
+    """Import `module` (dotted names allowed) on first use.
+
+    Raises MissingError (exit 5) with the command that installs the extra it belongs to. A module that is
+    present but fails to import (a missing shared library, say) is reported with its own reason.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as err:
+        extra = EXTRAS.get(module.split(".")[0], "")
+        package = f"ernie-cli[{extra}]" if extra else "--force-reinstall ernie-cli"
+        raise MissingError(f"this needs the Python module `{module}`: {err}", f"pip install '{package}'") from err

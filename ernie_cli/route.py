@@ -1,0 +1,162 @@
+"""Finds the edges in converters/, the shortest route, checks all that is cheap, then runs it. Edges do the converting."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import shutil
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from . import console, host
+from .errors import ResourceError, UnsupportedError, UsageError
+from .model import Model, fingerprint, is_up_to_date, work_key, write_manifest
+from .need import need
+from .staging import check_replaceable, recover, staged
+
+FORMATS = ("hf", "paddle", "onnx")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the edges of a route may be told. Each edge takes what concerns it.
+
+    dtype: fp32, fp16 or bf16 for graphs. kv_cache: static or growing. all_logits: logits of every token.
+    verify: end in a parity check. max_shard_bytes: larger checkpoints are split.
+    """
+
+    dtype: str = "fp32"
+    kv_cache: str = "static"
+    all_logits: bool = False
+    verify: bool = True
+    max_shard_bytes: int = 5_000_000_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A route that passed every cheap check: `run` does the work."""
+
+    source: Model
+    to: str
+    out: Path
+    edges: tuple[str, ...]
+    options: Options
+    key: str
+    bytes_needed: int
+    up_to_date: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as --dry-run --json prints it."""
+        return {
+            "source": str(self.source.path),
+            "format": self.source.format,
+            "to": self.to,
+            "out": str(self.out),
+            "route": list(self.edges),
+            "options": asdict(self.options),
+            "bytes_needed": self.bytes_needed,
+            "up_to_date": self.up_to_date,
+        }
+
+
+@cache
+def edges() -> Mapping[str, tuple[str, str]]:
+    """Every edge on disk: module name → (source, target)."""
+    package = importlib.import_module("ernie_cli.converters")
+    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__) if "_to_" in module.name)
+    return {name: (name.split("_to_")[0], name.split("_to_")[1]) for name in names}
+
+
+def find(source: str, target: str) -> tuple[str, ...]:
+    """The shortest chain of edges. Raises UnsupportedError (exit 4) where there is none."""
+    queue, seen = deque([(source, ())]), {source}
+    while queue:
+        at, path = queue.popleft()
+        for name, (begin, end) in edges().items():
+            if begin == at and end == target:
+                return (*path, name)
+            if begin == at and end not in seen:
+                seen.add(end)
+                queue.append((end, (*path, name)))  # type: ignore[arg-type]
+    known = ", ".join(f"{begin} → {end}" for begin, end in edges().values())
+    raise UnsupportedError(f"no route from {source} to {target}", f"the edges are: {known}")
+
+
+def plan(model: str | Path, *, to: str, out: Path, options: Options | None = None) -> Plan:
+    """Check everything cheap: the source, the route, what each edge needs, the output path and the disk.
+
+    Raises UsageError, InputError, UnsupportedError, MissingError or ResourceError before any work was done.
+    """
+    options = options or Options()
+    source = Model.open(model)
+    if source.format == to:
+        raise UsageError(f"{source.path} is {to} already", f"--to {' or --to '.join(f for f in FORMATS if f != to)}")
+    out = out.absolute()
+    if out == source.folder.absolute() or source.folder.absolute() in out.parents or out in source.folder.absolute().parents:
+        raise UsageError(f"-o {out} and the source {source.folder} lie inside each other", "choose another place with -o")
+    chain = find(source.format, to)
+    for module in map(_load, chain):
+        for name in module.NEEDS:
+            need(name)
+    recover(out)
+    check_replaceable(out)
+    key = work_key(fingerprint(source.path), {"to": to, **asdict(options)})
+    needed = sum(int(module.output_bytes(source, options)) for module in map(_load, chain))
+    result = Plan(source, to, out, chain, options, key, needed, is_up_to_date(out, key))
+    if not result.up_to_date:
+        _check_disk(result)
+    return result
+
+
+def run(plan: Plan, *, force: bool = False) -> Model:
+    """Do the work of a plan, or nothing where it is done already. Returns the model in `plan.out`."""
+    if plan.up_to_date and not force:
+        console.info(f"{plan.out} is up to date")
+        return Model.open(plan.out)
+    made_from = {"path": str(plan.source.path.absolute()), "format": plan.source.format, "fingerprint": fingerprint(plan.source.path)}
+    model, passed_through = plan.source, []
+    try:
+        for number, name in enumerate(plan.edges, 1):
+            last = number == len(plan.edges)
+            target = plan.out if last else plan.out.with_name(f"{plan.out.name}.hop{number}")
+            with staged(target) as folder:
+                made = _load(name).convert(model, folder, plan.options)
+                _sign(made, made_from, plan, name, plan.key if last else "")
+            model = Model.open(target)
+            if not last:
+                passed_through.append(target)
+    finally:
+        for folder in passed_through:
+            shutil.rmtree(folder, ignore_errors=True)
+    return model
+
+
+def convert(model: str | Path, *, to: str, out: Path, options: Options | None = None, force: bool = False) -> Model:
+    """`ernie convert MODEL --to FORMAT -o OUT` as a call: plan and run. Raises what they raise."""
+    return run(plan(model, to=to, out=out, options=options), force=force)
+
+
+def _load(name: str) -> ModuleType:
+    return importlib.import_module(f"ernie_cli.converters.{name}")
+
+
+def _check_disk(plan: Plan) -> None:
+    free = host.disk_free(plan.out)
+    if plan.bytes_needed > free:
+        what = f"{plan.out}: {console.size(plan.bytes_needed)} are needed, {console.size(free)} are free"
+        raise ResourceError(what, "free some space, or choose another disk with -o")
+
+
+def _sign(made: Model, made_from: Mapping[str, Any], plan: Plan, edge: str, key: str) -> None:
+    """Complete the manifest an edge wrote with what only the route knows."""
+    known = dict(made.manifest)
+    made_by = {**known.pop("made_by", {}), "command": "convert", "edge": edge, "options": asdict(plan.options)}
+    for name in ("ernie", "made_from", "key"):
+        known.pop(name, None)
+    write_manifest(made.path, made_from=made_from, made_by=made_by, key=key, **known)
+

@@ -1,0 +1,136 @@
+"""ONNX Runtime: decoder graphs on the CPU, and on CUDA where that provider is installed.
+
+Takes both kinds of KV cache by the graph's own inputs (see graph/cache.py). Text and sampling live in generation/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import console, host
+from ..errors import InputError, MissingError, ResourceError, UnsupportedError, UsageError
+from ..model import Model
+from ..need import need
+from . import Session, SessionInfo
+from .growing import GrowingRows
+from .static import StaticRows
+from .widen import widened
+
+#: Where nobody says --context: enough for a chat, small enough for any laptop.
+DEFAULT_CONTEXT = 4096
+
+
+def open(model: Model, device: str = "auto", *, batch: int = 1, context: int | None = None, threads: int | None = None) -> Session:
+    """Open a decoder graph.
+
+    device: auto, cpu or cuda. context: most tokens per row (default: what the model was made for, at most 4096).
+    threads: default one per core this process may use. Raises UnsupportedError for graphs that are no decoder,
+    InputError for broken files, MissingError where onnxruntime or the provider is not installed.
+    """
+    file = model.main_file()
+    session, where = create_session(file, device, threads)
+    inputs = {value.name: value for value in session.get_inputs()}
+    if "input_ids" not in inputs:
+        names = ", ".join(list(inputs)[:6])
+        raise UnsupportedError(f"{file}: not a decoder: it has no input `input_ids` (it has {names})", "`ernie inspect` shows what it is")
+    limit = int(model.config().get("max_position_embeddings") or DEFAULT_CONTEXT)
+    if context is not None and context > limit:
+        raise UsageError(f"--context {context} is more than the model's {limit}", f"--context {limit} is the most")
+    logits = next((value for value in session.get_outputs() if value.name == "logits"), None)
+    if logits is None:
+        raise UnsupportedError(f"{file}: a decoder without an output named `logits`", "convert the checkpoint again")
+    vocab = int(logits.shape[-1])
+    info = SessionInfo("onnxruntime", where, vocab, context or min(limit, DEFAULT_CONTEXT), batch)
+    rows = StaticRows if "positions" in inputs else GrowingRows
+    return DecoderSession(info, rows(session, info))
+
+
+def create_session(file: Path, device: str = "auto", threads: int | None = None) -> tuple[Any, str]:
+    """An onnxruntime InferenceSession on the best provider there is, and the device's name for people.
+
+    Raises MissingError, InputError or ResourceError in place of onnxruntime's own exceptions.
+    """
+    ort = need("onnxruntime")
+    provider, where = _provider(ort, device)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors come as exceptions; warnings are about choices that we made on purpose
+    options.intra_op_num_threads = threads or host.cores()
+    # Lets a DequantizeLinear + MatMul pair run as one kernel with int8 arithmetic, see the README's table of speeds.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "4")
+    try:
+        return ort.InferenceSession(str(file), options, providers=[provider]), where
+    except Exception as err:  # noqa: BLE001 - onnxruntime's exceptions share no base class of their own
+        wide = widened(file) if type(err).__name__ == "NotImplemented" and where == "cpu" else None
+        if wide is None:
+            raise _translated(file, err) from err
+    console.detail("computing bfloat16 in float32: onnxruntime has no bfloat16 kernels for the CPU")
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
+    return ort.InferenceSession(wide, options, providers=[provider]), where
+
+
+def _provider(ort: Any, device: str) -> tuple[str, str]:
+    available = ort.get_available_providers()
+    wanted = device.split(":")[0]
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"the onnxruntime backend runs on cpu or cuda, not `{device}`", "--device auto chooses")
+    if wanted == "cuda" and "CUDAExecutionProvider" not in available:
+        raise MissingError("this onnxruntime has no CUDA provider", "pip uninstall onnxruntime; pip install 'ernie-cli[gpu]'")
+    if wanted != "cpu" and "CUDAExecutionProvider" in available:
+        return "CUDAExecutionProvider", "cuda"
+    return "CPUExecutionProvider", "cpu"
+
+
+def _translated(file: Path, err: Exception) -> Exception:
+    text = str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
+    kind = type(err).__name__
+    if kind == "NotImplemented":
+        return UnsupportedError(f"{file}: onnxruntime has no kernel for this graph: {text}", "try --dtype fp32 when converting")
+    if "bad_alloc" in text or "Failed to allocate" in text:
+        return ResourceError(f"{file}: not enough memory to open it: {text}", "close other programs, or convert with --dtype fp16")
+    return InputError(f"{file}: onnxruntime cannot open it: {text}", "convert the model again; `ernie inspect` shows what the file is")
+
+
+class DecoderSession:
+    """The Session contract over rows of one kind: checks what comes in, leaves the cache to `rows`."""
+
+    def __init__(self, info: SessionInfo, rows: StaticRows | GrowingRows) -> None:
+        self.info = info
+        self._rows = rows
+        self._lengths = [0] * info.batch
+
+    def step(self, tokens: np.ndarray, rows: Sequence[int] | None = None) -> np.ndarray:
+        """See Session.step. Runs rows together wherever the cache can."""
+        chosen = list(range(self.info.batch)) if rows is None else list(rows)
+        tokens = np.ascontiguousarray(tokens, dtype=np.int64)
+        self._check(tokens, chosen)
+        logits = self._rows.step(tokens, chosen, [self._lengths[row] for row in chosen])
+        for row in chosen:
+            self._lengths[row] += tokens.shape[1]
+        return logits[:, -1] if logits.ndim == 3 else logits  # a graph made with --all-logits gives [n, S, V]
+
+    def length(self, row: int = 0) -> int:
+        return self._lengths[row]
+
+    def truncate(self, row: int = 0, length: int = 0) -> None:
+        if not 0 <= length <= self._lengths[row]:
+            raise UsageError(f"row {row} holds {self._lengths[row]} tokens: cannot keep {length}")
+        self._lengths[row] = length
+
+    def close(self) -> None:
+        self._rows.close()
+
+    def _check(self, tokens: np.ndarray, rows: list[int]) -> None:
+        if tokens.ndim != 2 or len(tokens) != len(rows) or tokens.shape[1] < 1:
+            raise UsageError(f"tokens of shape {list(tokens.shape)} for {len(rows)} rows: [rows, 1 or more] is needed")
+        if tokens.min() < 0 or tokens.max() >= self.info.vocab_size:
+            bad = int(tokens.min() if tokens.min() < 0 else tokens.max())
+            raise UsageError(f"token id {bad} is outside the vocabulary of {self.info.vocab_size}", "is it the right tokenizer?")
+        longest = max(self._lengths[row] for row in rows) + tokens.shape[1]
+        if longest > self.info.context:
+            raise UsageError(
+                f"{longest} tokens do not fit the context of {self.info.context}", "a larger --context, or a shorter prompt"
+            )
