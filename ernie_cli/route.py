@@ -159,4 +159,3 @@ def _sign(made: Model, made_from: Mapping[str, Any], plan: Plan, edge: str, key:
     for name in ("ernie", "made_from", "key"):
         known.pop(name, None)
     write_manifest(made.path, made_from=made_from, made_by=made_by, key=key, **known)
-

@@ -20,6 +20,7 @@ from ..checkpoint import Checkpoint
 from ..errors import QualityError
 from ..model import Model
 from ..runtime.onnxruntime import create_session
+from ..runtime.widen import widen
 
 PREFILL = 24
 _NUMPY = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
@@ -36,7 +37,9 @@ def check(checkpoint: Checkpoint, made: Model, precision: str, *, seed: int = 0)
             metrics = parity.compare(want, got)
             if not (metrics.max_rel <= limits.max_rel and metrics.cosine >= limits.cosine):
                 what = f"{name} is the first part that differs: max_rel {metrics.max_rel:.3g}, cosine {metrics.cosine:.6f}"
-                raise QualityError(f"the converted model is not the same model: {what}", "nothing was kept; please report the model and this line")
+                raise QualityError(
+                    f"the converted model is not the same model: {what}", "nothing was kept; please report the model and this line"
+                )
             worst = metrics if worst is None or metrics.max_rel > worst.max_rel else worst
             meter.advance(1, name)
     assert worst is not None
@@ -58,7 +61,8 @@ def _pieces(checkpoint: Checkpoint, file: Path, tokens: np.ndarray) -> Iterator[
     count = checkpoint.config.num_layers
     hidden = reference.embed(checkpoint, tokens)
     yield "the embedding", hidden, _Piece(file, None, "layers.0.input").run(tokens, None)
-    for layer, after in reference.layers(checkpoint, hidden):
+    for layer in range(count):
+        after = reference.block(checkpoint, layer, hidden)
         yield f"layer {layer}", after, _Piece(file, f"layers.{layer}.input", f"layers.{layer + 1}.input").run(tokens, hidden)
         hidden = after
     got = _Piece(file, f"layers.{count}.input", "logits").run(tokens, hidden)
@@ -72,15 +76,19 @@ class _Piece:
     def __init__(self, file: Path, begin: str | None, end: str) -> None:
         self.begin, self.end = begin, end
         model = ir.load(file)
-        layer = begin.split(".")[1] if begin else ""
-        caches = [value.name for value in model.graph.inputs if value.name and value.name.split(".")[1:2] == [layer]] if end != "logits" else []
-        names = ["input_ids", *(["positions"] if any(v.name == "positions" for v in model.graph.inputs) else []), *caches]
-        kept = [out.name for out in model.graph.outputs if out.name and out.name.split(".")[1:2] == [layer]] if caches else []
-        # Inputs a piece does not use are declared all the same: one way to feed them all.
-        part = ir.convenience.extract(model.graph, inputs=[*names, *([begin] if begin else [])], outputs=[end, *kept])
+        self.layer = begin.split(".")[1] if begin and end != "logits" else ""
+        caches = [name for name in map(str, (value.name for value in model.graph.inputs)) if name.split(".")[1:2] == [self.layer]]
+        kept = [name for name in map(str, (value.name for value in model.graph.outputs)) if name.split(".")[1:2] == [self.layer]]
+        # Positions and masks are made from the first cache's shape, so every block has it as an input too. What a piece does
+        # not use is declared all the same: one way to feed them all.
+        shared = [str(value.name) for value in model.graph.inputs if value.name in ("input_ids", "positions", "cache.0.key", "past.0.key")]
+        inputs = list(dict.fromkeys([*shared, *caches, *([begin] if begin else [])]))
+        part = ir.convenience.extract(model.graph, inputs=inputs, outputs=[end, *kept])
+        piece = ir.Model(part, ir_version=model.ir_version)
+        widen(piece)
         cut = file.with_name(f".{file.stem}.piece.onnx")  # beside the data file it points into
         try:
-            ir.save(ir.Model(part, ir_version=model.ir_version), cut)
+            ir.save(piece, cut)
             self.session = create_session(cut, "cpu")[0]
         finally:
             cut.unlink(missing_ok=True)
@@ -94,7 +102,9 @@ class _Piece:
             result, *caches = self.session.run(None, feeds)
             outputs.append(result.reshape(-1, result.shape[-1]).astype(np.float32))
             names = [value.name for value in self.session.get_outputs()][1:]
-            feeds = {name.replace("cache_out.", "cache.").replace("present.", "past."): kept for name, kept in zip(names, caches, strict=True)}
+            feeds = {
+                name.replace("cache_out.", "cache.").replace("present.", "past."): kept for name, kept in zip(names, caches, strict=True)
+            }
         return np.concatenate(outputs)
 
     def _feeds(self, caches: dict[str, np.ndarray], tokens: np.ndarray, hidden: np.ndarray | None, position: int) -> dict[str, np.ndarray]:
@@ -107,7 +117,7 @@ class _Piece:
             elif value.name == self.begin:
                 assert hidden is not None
                 feeds[value.name] = hidden[None].astype(_NUMPY[value.type])
-            elif value.name not in feeds:  # an empty cache: room for all tokens where static, none where growing
-                slots = len(tokens) + 1 if value.name.startswith("cache.") else 0
+            elif value.name not in feeds:  # room for all tokens where static; what came before where growing
+                slots = PREFILL + 1 if value.name.startswith("cache.") else position
                 feeds[value.name] = np.zeros((1, value.shape[1], slots, value.shape[3]), _NUMPY[value.type])
         return feeds

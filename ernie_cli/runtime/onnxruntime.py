@@ -63,7 +63,7 @@ def create_session(file: Path, device: str = "auto", threads: int | None = None)
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "4")
     try:
         return ort.InferenceSession(str(file), options, providers=[provider]), where
-    except Exception as err:  # noqa: BLE001 - onnxruntime's exceptions share no base class of their own
+    except Exception as err:  # onnxruntime's exceptions share no base class of their own
         wide = widened(file) if type(err).__name__ == "NotImplemented" and where == "cpu" else None
         if wide is None:
             raise _translated(file, err) from err
@@ -131,6 +131,4 @@ class DecoderSession:
             raise UsageError(f"token id {bad} is outside the vocabulary of {self.info.vocab_size}", "is it the right tokenizer?")
         longest = max(self._lengths[row] for row in rows) + tokens.shape[1]
         if longest > self.info.context:
-            raise UsageError(
-                f"{longest} tokens do not fit the context of {self.info.context}", "a larger --context, or a shorter prompt"
-            )
+            raise UsageError(f"{longest} tokens do not fit the context of {self.info.context}", "a larger --context, or a shorter prompt")

@@ -1,0 +1,41 @@
+"""One run of onnxruntime-genai's generator: `python decode_genai.py MODEL PROMPT NEW THREADS` prints JSON tok/s. Runs in the peers' environment."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime_genai as og
+
+
+def main(path: str, prompt: int, new: int, threads: int) -> None:
+    config_file = Path(path, "genai_config.json")
+    config = json.loads(config_file.read_text())
+    config["model"]["decoder"]["session_options"]["intra_op_num_threads"] = threads
+    config_file.write_text(json.dumps(config))
+    model = og.Model(path)
+    tokens = np.random.default_rng(0).integers(3, 1000, (1, prompt)).astype(np.int32)
+
+    def generator() -> og.Generator:
+        params = og.GeneratorParams(model)
+        params.set_search_options(max_length=prompt + new + 8, min_length=prompt + new + 8, do_sample=False)
+        return og.Generator(model, params)
+
+    generator().append_tokens(tokens)  # the first run allocates
+    run = generator()
+    start = time.perf_counter()
+    run.append_tokens(tokens)
+    run.generate_next_token()  # logits of the prompt may be computed lazily: count the first token with the prefill
+    prefill = time.perf_counter() - start
+    start = time.perf_counter()
+    for _ in range(new):
+        run.generate_next_token()
+    decode = time.perf_counter() - start
+    print(json.dumps({"prefill": prompt / prefill, "decode": new / decode}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:5]))
