@@ -43,7 +43,7 @@ def convert(
     """Convert a model to another format and prove that it is still the same model.
 
     \b
-    ernie convert ernie-4.5-0.3b --to onnx -o out/onnx
+    ernie convert out/hf --to onnx -o out/onnx
     ernie convert out/hf --to paddle -o out/paddle
     ernie convert out/paddle --to onnx --dtype fp16 --kv-cache static -o out/fp16
     """

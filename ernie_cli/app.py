@@ -17,8 +17,8 @@ from .errors import ErnieError
 #: The order is the story that `ernie --help` tells. Each is a module in commands/ with a function of the same name.
 COMMANDS = ("download", "convert", "inspect", "run", "doctor")
 
-_ClickUsageError = typer.BadParameter.__mro__[1]  # typer vendors click from 0.27 on: reach its classes through typer's own
-_ClickException = typer.BadParameter.__mro__[2]
+#: click's ClickException, two steps above BadParameter. typer vendors click from 0.27 on: reach it through typer's own name.
+_ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def _common_options() -> list[Any]:
@@ -36,10 +36,10 @@ def _common_options() -> list[Any]:
             console.settings.verbosity = -1
 
     option = typer.core.TyperOption
-    common: dict[str, Any] = {"expose_value": False, "rich_help_panel": "Common options"}
+    common: dict[str, Any] = {"expose_value": False}
     return [
         option(param_decls=["--json"], is_flag=True, callback=json_on, help="Print the result as one JSON object.", **common),
-        option(param_decls=["-v", "--verbose"], count=True, callback=louder, help="Say more.", **common),
+        option(param_decls=["-v", "--verbose"], count=True, type=int, callback=louder, help="Say more.", **common),
         option(param_decls=["-q", "--quiet"], is_flag=True, callback=quieter, help="Say only what went wrong.", **common),
     ]
 
@@ -55,7 +55,7 @@ def build(names: tuple[str, ...] = COMMANDS) -> Any:
     app = typer.Typer(
         name="ernie",
         no_args_is_help=True,
-        rich_markup_mode="rich" if sys.stdout.isatty() else None,
+        rich_markup_mode=None,  # importing rich would make help on a terminal half as slow again, and it eats `[cpu]` as markup
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         help="ERNIE 4.5 from download to a fast engine: download → convert → inspect → run.",
@@ -84,6 +84,8 @@ def main(argv: list[str] | None = None) -> int:
     named = tuple(word for word in argv[:1] if word in COMMANDS)  # the fast path: import only the command that was named
     try:
         code = build(named or COMMANDS).main(args=argv, prog_name="ernie", standalone_mode=False)
+        if code == 130:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except ErnieError as err:
         return _fail(err.exit_code, err.message, err.hint)
@@ -99,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except OSError as err:
         return _fail_os(err)
-    except Exception as err:
+    except Exception as err:  # noqa: BLE001 — this is the border: nothing may pass it
         return _fail_bug(err)
 
 

@@ -12,13 +12,12 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from .named import EMBEDDED
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-#: The model inside this package: needs no network.
-EMBEDDED = "ernie-4.5-nano"
 
 
 @dataclass(frozen=True)
@@ -76,4 +75,5 @@ def closest(name: str) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _facts() -> dict[str, Any]:
-    return tomllib.loads(importlib.resources.files("ernie_cli").joinpath("catalog.toml").read_text(encoding="utf-8"))
+    facts: dict[str, Any] = tomllib.loads(importlib.resources.files("ernie_cli").joinpath("catalog.toml").read_text(encoding="utf-8"))
+    return facts

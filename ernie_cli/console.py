@@ -55,6 +55,13 @@ def result(text: RenderableType | None = None, *, data: Any = None) -> None:
     sys.stdout.flush()
 
 
+def stream(text: str) -> None:
+    """A piece of a result that is shown while it grows; silent under --json, where `result` gives the whole."""
+    if not settings.json:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
 def _say(text: str, style: str) -> None:
     if style and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         text = f"\x1b[{style}m{text}\x1b[0m"
@@ -115,8 +122,7 @@ def progress(title: str, total: float | None, *, unit: str = "items") -> Iterato
 
 @contextmanager
 def _bar(title: str, total: float | None, unit: str) -> Iterator[Meter]:
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     amounts = [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn()]
     columns = [TextColumn("{task.description}"), BarColumn(), *amounts, TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
@@ -124,7 +130,9 @@ def _bar(title: str, total: float | None, unit: str) -> Iterator[Meter]:
         task = bar.add_task(title, total=total, note="")
 
         def update(amount: float, note: str | None) -> None:
-            bar.update(task, advance=amount, **({} if note is None else {"note": note}))
+            bar.advance(task, amount)
+            if note is not None:
+                bar.update(task, note=note)
 
         yield Meter(update)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from . import __version__, device, host, nvml
 from .need import EXTRAS
+from .runtime.open import cache_folder
 
 #: module → the distributions that may provide it. Where several are installed at once they overwrite each other's files.
 _DISTRIBUTIONS = {
@@ -89,7 +90,7 @@ def examine() -> Report:
         platform=platform.platform(),
         cpu=host.cpu(),
         memory=host.memory(),
-        disks={str(path): host.disk_free(path) for path in (Path.cwd(), host.cache_folder())},
+        disks={str(path): host.disk_free(path) for path in (Path.cwd(), cache_folder())},
         driver=driver,
         device=here.name,
         device_reason=reason,

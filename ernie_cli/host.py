@@ -83,12 +83,6 @@ def disk_free(path: Path) -> int:
     return shutil.disk_usage(place).free
 
 
-def cache_folder() -> Path:
-    """Where results that can be made again are kept: ERNIE_CACHE, else `ernie` in the user's cache folder (XDG)."""
-    own, shared = os.environ.get("ERNIE_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    return Path(own or os.path.join(shared or os.path.expanduser("~/.cache"), "ernie"))
-
-
 def _cpuinfo() -> dict[str, str]:
     """The first processor's block of /proc/cpuinfo, {} where there is none."""
     first = _read(Path("/proc/cpuinfo")).partition("\n\n")[0]

@@ -84,7 +84,9 @@ class Model:
         found = sorted(file for pattern in patterns[:1] for file in self.path.glob(pattern))
         if len(found) != 1:
             names = ", ".join(file.name for file in found) or "none"
-            raise InputError(f"{self.path}: one {patterns[0] if patterns else self.format} file expected, found {names}", "name the file itself")
+            raise InputError(
+                f"{self.path}: one {patterns[0] if patterns else self.format} file expected, found {names}", "name the file itself"
+            )
         return found[0]
 
 

@@ -6,7 +6,6 @@ position is computed from the whole prefix at once, which is what a cached sessi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +19,8 @@ _HEAD_ROWS = 16384
 class Weights(Protocol):
     """The part of a checkpoint that this file needs. `read` gives [out, in] under transformers' names."""
 
-    config: Config
+    @property
+    def config(self) -> Config: ...
 
     def read(self, name: str) -> np.ndarray: ...
 
@@ -28,21 +28,14 @@ class Weights(Protocol):
 def logits(weights: Weights, tokens: np.ndarray, positions: list[int]) -> np.ndarray:
     """Logits float32 [len(positions), V] after each of the given positions of one sequence `tokens` int64 [S]."""
     hidden = embed(weights, tokens)
-    for _, hidden in layers(weights, hidden):
-        pass
+    for layer in range(weights.config.num_layers):
+        hidden = block(weights, layer, hidden)
     return head(weights, hidden[positions])
 
 
 def embed(weights: Weights, tokens: np.ndarray) -> np.ndarray:
     """Embeddings float32 [S, H] of tokens int64 [S]."""
     return weights.read("model.embed_tokens.weight")[tokens].astype(np.float32)
-
-
-def layers(weights: Weights, hidden: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Run hidden states float32 [S, H] through the blocks; yields (number of the block, its output)."""
-    for layer in range(weights.config.num_layers):
-        hidden = block(weights, layer, hidden)
-        yield layer, hidden
 
 
 def head(weights: Weights, hidden: np.ndarray) -> np.ndarray:

@@ -49,7 +49,9 @@ def _no_rope(decoder, name, x, heads, cos, sin):
 def _gelu(decoder, name, x):
     b, hidden, inner = decoder.b, decoder.config.hidden_size, decoder.config.intermediate_size
     gate = b.op("Gelu", decoder.linear(f"{name}.gate_proj", x, hidden, inner), name=f"{name}.gelu")
-    return decoder.linear(f"{name}.down_proj", b.op("Mul", gate, decoder.linear(f"{name}.up_proj", x, hidden, inner), name=name), inner, hidden)
+    return decoder.linear(
+        f"{name}.down_proj", b.op("Mul", gate, decoder.linear(f"{name}.up_proj", x, hidden, inner), name=name), inner, hidden
+    )
 
 
 def _swapped_gate(decoder, name, x):
@@ -61,7 +63,9 @@ def _swapped_gate(decoder, name, x):
 
 @pytest.mark.parametrize("kv_cache", ["static", "growing"])
 @pytest.mark.parametrize(
-    ("part", "wrong"), [("rotate", _half_rope), ("rotate", _no_rope), ("mlp", _gelu), ("mlp", _swapped_gate)], ids=lambda x: getattr(x, "__name__", x)
+    ("part", "wrong"),
+    [("rotate", _half_rope), ("rotate", _no_rope), ("mlp", _gelu), ("mlp", _swapped_gate)],
+    ids=lambda x: getattr(x, "__name__", x),
 )
 def test_a_wrong_graph_is_refused(part, wrong, kv_cache, checkpoint, tmp_path, monkeypatch, capsys):
     folder, _ = checkpoint()

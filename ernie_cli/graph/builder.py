@@ -49,20 +49,24 @@ class Builder:
         value.name, value.type, value.shape = name, ir.TensorType(dtype), ir.Shape(shape)
         self.outputs.append(value)
 
-    def op(self, op_type: str, *inputs: ir.Value | None, name: str, outputs: int = 1, **attributes: Any) -> Any:
-        """Append a node; returns its output value, or a tuple of them where `outputs` > 1. `None` skips an optional input."""
+    def op(self, op_type: str, *inputs: ir.Value | None, name: str, **attributes: Any) -> ir.Value:
+        """Append a node of one output and return that. `None` skips an optional input."""
+        return self.ops(op_type, *inputs, name=name, outputs=1, **attributes)[0]
+
+    def ops(self, op_type: str, *inputs: ir.Value | None, name: str, outputs: int, **attributes: Any) -> tuple[ir.Value, ...]:
+        """Append a node and return its outputs."""
         trimmed = list(inputs)
         while trimmed and trimmed[-1] is None:
             trimmed.pop()
         values = [ir.Value(name=name if outputs == 1 else f"{name}.{index}") for index in range(outputs)]
         self.nodes.append(ir.node(op_type, trimmed, attributes, outputs=values, name=name))
-        return values[0] if outputs == 1 else tuple(values)
+        return tuple(values)
 
     def constant(self, name: str, array: np.ndarray) -> ir.Value:
         """A small initializer kept inside the graph file; asked for twice, it is one."""
         if name not in self._constants:
             tensor = ir.tensor(array, name=name)
-            self._constants[name] = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+            self._constants[name] = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
         return self._constants[name]
 
     def ints(self, *numbers: int) -> ir.Value:

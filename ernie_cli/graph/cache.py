@@ -9,6 +9,7 @@ Shapes: B batch, S new tokens, P past tokens, T cache slots, n heads, g key/valu
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -61,7 +62,7 @@ class GrowingCache:
         self.present: list[tuple[ir.Value, ir.Value]] = []
 
     def begin(self, b: Builder, ids: ir.Value) -> ir.Value:
-        shape = ["batch", self.config.num_kv_heads, "past", self.config.head_dim]
+        shape: list[int | str] = ["batch", self.config.num_kv_heads, "past", self.config.head_dim]
         for layer in range(self.config.num_layers):
             self.past.append((b.input(f"past.{layer}.key", b.dtype, shape), b.input(f"past.{layer}.value", b.dtype, shape)))
         past_length = b.op("Shape", self.past[0][0], name="positions.past_length", start=2, end=3)
@@ -72,14 +73,14 @@ class GrowingCache:
         heads = {"q_num_heads": self.config.num_heads, "kv_num_heads": self.config.num_kv_heads}
         past_key, past_value = self.past[layer]
         name = f"model.layers.{layer}.self_attn.attention"
-        mixed, present_key, present_value = b.op(
+        mixed, present_key, present_value = b.ops(
             "Attention", query, key, value, None, past_key, past_value, name=name, outputs=3, is_causal=1, **heads
         )
         self.present.append((present_key, present_value))
         return mixed
 
     def end(self, b: Builder) -> None:
-        shape = ["batch", self.config.num_kv_heads, "total", self.config.head_dim]
+        shape: list[int | str] = ["batch", self.config.num_kv_heads, "total", self.config.head_dim]
         for layer, (key, value) in enumerate(self.present):
             b.output(key, f"present.{layer}.key", b.dtype, shape)
             b.output(value, f"present.{layer}.value", b.dtype, shape)
@@ -97,7 +98,7 @@ class StaticCache:
 
     def begin(self, b: Builder, ids: ir.Value) -> ir.Value:
         self.starts = b.input("positions", ir.DataType.INT64, ["batch"])
-        shape = ["batch", self.config.num_kv_heads, "slots", self.config.head_dim]
+        shape: list[int | str] = ["batch", self.config.num_kv_heads, "slots", self.config.head_dim]
         for layer in range(self.config.num_layers):
             self.caches.append((b.input(f"cache.{layer}.key", b.dtype, shape), b.input(f"cache.{layer}.value", b.dtype, shape)))
         column = b.op("Unsqueeze", self.starts, b.ints(1), name="positions.column")
@@ -122,10 +123,10 @@ class StaticCache:
         return b.op("Reshape", back, b.ints(0, 0, config.num_heads * config.head_dim), name=f"{name}.merged")
 
     def end(self, b: Builder) -> None:
-        shape = ["batch", self.config.num_kv_heads, "slots", self.config.head_dim]
+        shape: list[int | str] = ["batch", self.config.num_kv_heads, "slots", self.config.head_dim]
         for layer, (key, value) in enumerate(self.written):
             b.output(key, f"cache_out.{layer}.key", b.dtype, shape)
             b.output(value, f"cache_out.{layer}.value", b.dtype, shape)
 
 
-CACHES = {"static": StaticCache, "growing": GrowingCache}
+CACHES: Mapping[str, Callable[[Config], Cache]] = {"static": StaticCache, "growing": GrowingCache}

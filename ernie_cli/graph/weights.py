@@ -85,4 +85,6 @@ def _dtype(value: ir.Value) -> ir.DataType:
 
 def _point(value: ir.Value, path: Path, offset: int, length: int) -> None:
     assert value.shape is not None and value.name
-    value.const_value = ir.ExternalTensor(path.name, offset, length, _dtype(value), shape=value.shape, name=value.name, base_dir=path.parent)
+    value.const_value = ir.ExternalTensor(
+        path.name, offset, length, _dtype(value), shape=value.shape, name=value.name, base_dir=path.parent
+    )

@@ -22,6 +22,8 @@ from .widen import widened
 
 #: Where nobody says --context: enough for a chat, small enough for any laptop.
 DEFAULT_CONTEXT = 4096
+#: Longer prompts go in pieces: attention holds heads × new tokens × all tokens scores at once.
+PREFILL_CHUNK = 512
 
 
 def open(model: Model, device: str = "auto", *, batch: int = 1, context: int | None = None, threads: int | None = None) -> Session:
@@ -103,13 +105,15 @@ class DecoderSession:
         self._lengths = [0] * info.batch
 
     def step(self, tokens: np.ndarray, rows: Sequence[int] | None = None) -> np.ndarray:
-        """See Session.step. Runs rows together wherever the cache can."""
+        """See Session.step. Rows run together wherever the cache can, long prompts in chunks."""
         chosen = list(range(self.info.batch)) if rows is None else list(rows)
-        tokens = np.ascontiguousarray(tokens, dtype=np.int64)
+        tokens = np.asarray(tokens, dtype=np.int64)
         self._check(tokens, chosen)
-        logits = self._rows.step(tokens, chosen, [self._lengths[row] for row in chosen])
-        for row in chosen:
-            self._lengths[row] += tokens.shape[1]
+        for start in range(0, tokens.shape[1], PREFILL_CHUNK):
+            chunk = np.ascontiguousarray(tokens[:, start : start + PREFILL_CHUNK])
+            logits = self._rows.step(chunk, chosen, [self._lengths[row] for row in chosen])
+            for row in chosen:
+                self._lengths[row] += chunk.shape[1]
         return logits[:, -1] if logits.ndim == 3 else logits  # a graph made with --all-logits gives [n, S, V]
 
     def length(self, row: int = 0) -> int:

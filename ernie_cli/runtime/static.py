@@ -54,7 +54,7 @@ class StaticRows:
             binding.bind_ortvalue_output(name.replace("cache.", "cache_out.", 1), value)
         binding.bind_output("logits", "cpu")
         self.session.run_with_iobinding(binding)
-        return binding.get_outputs()[-1].numpy()  # type: ignore[no-any-return]
+        return binding.get_outputs()[-1].numpy()
 
     def _resize(self, slots: int) -> None:
         shape = (self.info.batch, self.heads, slots, self.head_dim)

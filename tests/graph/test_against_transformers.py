@@ -129,3 +129,14 @@ def test_rows_of_a_static_batch_stand_at_their_own_positions(checkpoint, tmp_pat
         with torch.no_grad():
             want = model(torch.tensor(whole)).logits[0, -1].numpy()
         assert _relative(want, got[row]) <= 1e-4
+
+
+@pytest.mark.parametrize("kv_cache", ["static", "growing"])
+def test_prompts_longer_than_a_chunk_and_caches_that_grow(kv_cache, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnxruntime, "PREFILL_CHUNK", 48)
+    folder, model = checkpoint(max_position_embeddings=1024)
+    made = route.convert(folder, to="onnx", out=tmp_path / "onnx", options=route.Options(kv_cache=kv_cache))
+    tokens = np.random.default_rng(6).integers(3, 300, (1, 600))  # over twice the slots a static cache starts with
+    with torch.no_grad():
+        want = model(torch.tensor(tokens)).logits[:, -1].numpy()
+    assert _relative(want, onnxruntime.open(made, "cpu").step(tokens)) <= 1e-4
