@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,8 +50,10 @@ def _auth() -> dict[str, str]:
 
 def _tree(root: str, repo: str, revision: str, auth: dict[str, str]) -> tuple[str, dict[str, tuple[Any, Any]]]:
     """(commit, path → (git's hash, git's size)) of every file: no folders, no submodules, no symbolic links."""
-    first = _page(root, revision, 1, auth)
+    first = _page(root, revision, 1, auth) or _page(root, _tagged(root, revision, auth), 1, auth)
     if first is None:
+        if _get(root, auth) is None:
+            raise listing.no_such_repo(HUB, repo)
         raise listing.no_such_revision(HUB, repo, revision)
     commit = str(first.get("sha", revision))
     entries = [entry for page in _pages(root, commit, first, auth) for entry in page["tree"]]
@@ -60,33 +61,29 @@ def _tree(root: str, repo: str, revision: str, auth: dict[str, str]) -> tuple[st
     return commit, {str(each.get("path")): (each.get("sha"), each.get("size")) for each in kept}
 
 
+def _tagged(root: str, name: str, auth: dict[str, str]) -> str:
+    """The commit of an annotated tag, which the tree's address does not know; "" where there is no such tag."""
+    tag = _get(f"{root}/tags/{transport.quoted(name)}", auth)
+    commit = tag.get("commit") if isinstance(tag, dict) else None
+    return str(commit.get("sha", "")) if isinstance(commit, dict) else ""
+
+
 def _pages(root: str, commit: str, first: dict[str, Any], auth: dict[str, str]) -> Iterator[dict[str, Any]]:
-    page, number = first, 1
-    while True:
-        yield page
-        number += 1
-        if not page.get("truncated") or not page["tree"]:
+    page: dict[str, Any] | None = first
+    for number in range(2, _MOST_PAGES):
+        if page is None:
             return
-        following = _page(root, commit, number, auth) if number <= _MOST_PAGES else None
-        if following is None:
-            raise NetworkError(f"{root}: the listing of files has no end", "try --source hf")
-        page = following
+        yield page
+        page = _page(root, commit, number, auth) if page.get("truncated") and page["tree"] else None
+    raise NetworkError(f"{root}: the listing of files has no end", "try --source hf")
 
 
 def _page(root: str, revision: str, number: int, auth: dict[str, str]) -> dict[str, Any] | None:
-    """A page of the tree, None where there is no such revision. An annotated tag is found by its name only (`tags`)."""
-    for at in (revision, None):
-        if at is None:
-            tag = _get(f"{root}/tags/{urllib.parse.quote(revision, safe='')}", auth)
-            at = str((tag.get("commit") or {}).get("sha", "")) if isinstance(tag, dict) else ""
-        page = _get(f"{root}/git/trees/{urllib.parse.quote(at, safe='')}?recursive=true&per_page=1000&page={number}", auth) if at else None
-        if page is not None:
-            break
-    else:
-        if _get(root, auth) is None:
-            raise transport.Refused(root, 404, {}, "")
+    """A page of the tree, None where there is no such revision."""
+    if not revision:
         return None
-    if not isinstance(page, dict) or not isinstance(page.get("tree"), list):
+    page = _get(f"{root}/git/trees/{transport.quoted(revision)}?recursive=true&per_page=1000&page={number}", auth)
+    if page is not None and (not isinstance(page, dict) or not isinstance(page.get("tree"), list)):
         raise NetworkError(f"{root} does not answer like AI Studio", "is AISTUDIO_ENDPOINT right?")
     return page
 
@@ -105,7 +102,8 @@ def _sizes(root: str, commit: str, folders: set[str], auth: dict[str, str]) -> d
     """path → size, as the hub would send the files of these folders."""
     sizes: dict[str, Any] = {}
     for folder in sorted(folders):
-        entries = _get(f"{root}/contents/{urllib.parse.quote(folder)}?{urllib.parse.urlencode({'ref': commit})}", auth)
+        place = f"/{transport.quoted(folder, safe='/')}" if folder else ""
+        entries = _get(f"{root}/contents{place}?ref={transport.quoted(commit)}", auth)
         for entry in entries if isinstance(entries, list) else []:
             if isinstance(entry, dict) and entry.get("type") == "file":
                 sizes[str(entry.get("path"))] = entry.get("lfs_size") or entry.get("size")  # lfs_size: newer Gitea
@@ -113,11 +111,8 @@ def _sizes(root: str, commit: str, folders: set[str], auth: dict[str, str]) -> d
 
 
 def _file(root: str, commit: str, path: str, oid: Any, size: Any, auth: dict[str, str]) -> RemoteFile:
-    quoted, query = urllib.parse.quote(path, safe=""), urllib.parse.urlencode({"ref": commit})
+    quoted, query = transport.quoted(path), f"ref={transport.quoted(commit)}"
     sha256 = ""
-    if size in _POINTER_SIZES:
-        with transport.get(f"{root}/raw/{quoted}?{query}", auth=auth) as response:
-            pointer = _POINTER.fullmatch(transport.read(response, 1000))
-        if pointer:
-            sha256, size = pointer[1].decode(), int(pointer[2])
+    if size in _POINTER_SIZES and (pointer := _POINTER.fullmatch(transport.get_bytes(f"{root}/raw/{quoted}?{query}", auth=auth))):
+        sha256, size = pointer[1].decode(), int(pointer[2])
     return listing.remote_file(path, size, f"{root}/media/{quoted}?{query}", sha256=sha256, git_oid=oid)

@@ -10,7 +10,6 @@ API: https://huggingface.co/docs/hub/api
 from __future__ import annotations
 
 import os
-import urllib.parse
 from typing import Any
 
 from ..errors import ErnieError, NetworkError
@@ -27,7 +26,7 @@ def list_repo(repo: str, revision: str) -> Listing:
         raise transport.Unreachable("HF_HUB_OFFLINE is set: Hugging Face is not asked", "unset HF_HUB_OFFLINE")
     base = listing.endpoint(("HF_ENDPOINT",), "https://huggingface.co")
     auth = _auth()
-    url = f"{base}/api/models/{repo}/revision/{urllib.parse.quote(revision, safe='')}?blobs=true"
+    url = f"{base}/api/models/{repo}/revision/{transport.quoted(revision)}?blobs=true"
     try:
         info = transport.get_json(url, auth=auth)
     except transport.Refused as err:
@@ -35,7 +34,7 @@ def list_repo(repo: str, revision: str) -> Listing:
     if not isinstance(info, dict) or not isinstance(info.get("siblings"), list):
         raise NetworkError(f"{base} does not answer like Hugging Face", "is HF_ENDPOINT right?")
     commit = info["sha"] if isinstance(info.get("sha"), str) else ""
-    root = f"{base}/{repo}/resolve/{urllib.parse.quote(commit or revision, safe='')}"
+    root = f"{base}/{repo}/resolve/{transport.quoted(commit or revision)}"
     files = tuple(_file(each, root) for each in info["siblings"])
     return Listing("hf", repo, revision, commit, f"{base}/{repo}", files, _licence(info), auth)
 
@@ -54,7 +53,7 @@ def _file(sibling: Any, root: str) -> RemoteFile:
     path = sibling.get("rfilename")
     size = lfs.get("size", sibling.get("size"))
     return listing.remote_file(
-        path, size, f"{root}/{urllib.parse.quote(str(path))}", sha256=lfs.get("sha256"), git_oid=sibling.get("blobId")
+        path, size, f"{root}/{transport.quoted(str(path), safe='/')}", sha256=lfs.get("sha256"), git_oid=sibling.get("blobId")
     )
 
 

@@ -64,7 +64,7 @@ class Hub:
 
 
 class Source(Protocol):
-    """The face of hf.py, modelscope.py and aistudio.py."""
+    """The face of hf.py, modelscope.py, aistudio.py and embedded.py."""
 
     HUB: Hub
 
@@ -77,8 +77,12 @@ def endpoint(variables: Sequence[str], default: str) -> str:
     """The first of the environment's `variables` that is set, else `default`; a bare host gets https://."""
     name, value = next(((name, os.environ[name]) for name in variables if os.environ.get(name)), ("", default))
     address = (value if "://" in value else f"https://{value}").rstrip("/")
-    parts = urllib.parse.urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urllib.parse.urlsplit(address)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # brackets that are no IPv6 address
+        fine = False
+    if not fine:
         raise UsageError(f"{name}={value} is no http(s) address", f"unset {name}, or set it to something like {default}")
     return address
 
@@ -86,7 +90,9 @@ def endpoint(variables: Sequence[str], default: str) -> str:
 def remote_file(path: Any, size: Any, url: str, *, sha256: Any = "", git_oid: Any = "") -> RemoteFile:
     """A RemoteFile from what a server sent. Raises NetworkError where that makes no sense; a hash of odd form counts as none."""
     if not isinstance(path, str) or not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise NetworkError(f"the hub's listing makes no sense: a file {path!r:.100} of size {size!r:.40}", "is the endpoint's address right?")
+        raise NetworkError(
+            f"the hub's listing makes no sense: a file {path!r:.100} of size {size!r:.40}", "is the endpoint's address right?"
+        )
     return RemoteFile(path, size, url, _hex(sha256, 64), _hex(git_oid, 40))
 
 
@@ -114,19 +120,23 @@ def select(files: Iterable[RemoteFile], include: Sequence[str], exclude: Sequenc
 
 
 def check_names(files: Iterable[RemoteFile], folder: Path) -> None:
-    """Raise InputError where a name leaves `folder`, is taken twice, is both file and folder, or belongs to ernie itself."""
+    """Raise InputError where a name leaves `folder`, hides characters, is taken twice, is both file and folder, or is ernie's own."""
     seen: set[str] = set()
     parents: set[str] = set()
     for each in files:
         safe_join(folder, each.path)
+        if not each.path.isprintable():
+            raise InputError(f"the repository has a file name with hidden characters: {each.path!a:.200}", "do not trust this source")
         if each.path == MANIFEST or each.path.split("/")[0] == HALVES:
-            raise InputError(f"the repository has a file `{each.path}`, a name that ernie itself writes", f"--exclude '{each.path}' leaves it out")
+            raise InputError(
+                f"the repository has a file `{each.path}`, a name that ernie itself writes", f"--exclude '{each.path}' leaves it out"
+            )
         if each.path in seen:
-            raise InputError(f"the repository lists `{printable(each.path)}` twice", "do not trust this source")
+            raise InputError(f"the repository lists `{each.path}` twice", "do not trust this source")
         seen.add(each.path)
         parents.update(each.path[:at] for at, char in enumerate(each.path) if char == "/")
     if both := sorted(seen & parents):
-        raise InputError(f"the repository lists `{printable(both[0])}` as a file and as a folder", "do not trust this source")
+        raise InputError(f"the repository lists `{both[0]}` as a file and as a folder", "do not trust this source")
 
 
 def explain(err: Refused, hub: Hub, repo: str, page: str) -> ErnieError:
@@ -145,8 +155,12 @@ def explain(err: Refused, hub: Hub, repo: str, page: str) -> ErnieError:
 def no_such_repo(hub: Hub, repo: str) -> UsageError:
     near = catalog.closest(repo)
     hint = f"did you mean `ernie download {near}`?" if near else "`ernie download` lists the catalogue."
+    if near == repo.rpartition("/")[2].lower():  # the name is right: only this hub does not have it
+        hint = "Another hub may have it: --source."
     return UsageError(f"{hub.title} has no repository {repo}, or hides it", f"{hint} A private one needs {hub.token}")
 
 
 def no_such_revision(hub: Hub, repo: str, revision: str) -> UsageError:
-    return UsageError(f"{repo} on {hub.title} has no revision `{printable(revision)}`", "a branch, tag or commit; without --revision the newest is taken")
+    return UsageError(
+        f"{repo} on {hub.title} has no revision `{printable(revision)}`", "a branch, tag or commit; without --revision the newest is taken"
+    )

@@ -8,7 +8,6 @@ API, as its clients use it: /api/v1/models/<repo>/repo/files lists, …/repo?Rev
 from __future__ import annotations
 
 import os
-import urllib.parse
 from typing import Any
 
 from ..errors import NetworkError
@@ -25,7 +24,7 @@ def list_repo(repo: str, revision: str) -> Listing:
     base = listing.endpoint(("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN"), "https://modelscope.cn")
     root, page, auth = f"{base}/api/v1/models/{repo}/repo", f"{base}/models/{repo}", _auth()
     try:
-        answer = transport.get_json(f"{root}/files?{urllib.parse.urlencode({'Revision': revision, 'Recursive': 'True'})}", auth=auth)
+        answer = transport.get_json(f"{root}/files?Revision={transport.quoted(revision)}&Recursive=True", auth=auth)
     except transport.Refused as err:
         raise listing.explain(err, HUB, repo, page) from err
     data = answer.get("Data") if isinstance(answer, dict) else None
@@ -49,7 +48,7 @@ def _auth() -> dict[str, str]:
 
 def _file(entry: dict[str, Any], root: str, revision: str) -> RemoteFile:
     path = entry.get("Path")
-    query = urllib.parse.urlencode({"Revision": revision, "FilePath": str(path)})
+    query = f"Revision={transport.quoted(revision)}&FilePath={transport.quoted(str(path))}"
     return listing.remote_file(path, entry.get("Size"), f"{root}?{query}", sha256=entry.get("Sha256"))
 
 

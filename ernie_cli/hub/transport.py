@@ -6,6 +6,7 @@ the versions this package allows, and a download needs none of what they add.
 
 from __future__ import annotations
 
+import email.message
 import email.utils
 import http.client
 import json
@@ -31,7 +32,7 @@ _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 8
 #: A listing of the largest repositories is below 1 MB; more than this is no listing.
-_MOST_JSON_BYTES = 64 << 20
+_MOST_BYTES = 64 << 20
 
 
 class Unreachable(NetworkError):
@@ -41,7 +42,7 @@ class Unreachable(NetworkError):
 class Refused(Exception):
     """The server answered, and the answer is no. For the hub's module to explain."""
 
-    def __init__(self, url: str, status: int, headers: Mapping[str, str], text: str) -> None:
+    def __init__(self, url: str, status: int, headers: email.message.Message, text: str) -> None:
         super().__init__(f"{url}: {status} {text}".strip())
         self.url, self.status, self.headers, self.text = url, status, headers, text
 
@@ -69,7 +70,9 @@ class Patience:
         self.failed += 1
         if self.failed >= self.attempts:
             tries = f"{self.attempts} tries in a row" if self.attempts > 1 else "one try"
-            raise Unreachable(f"{err} ({tries})", "check the network, set HTTPS_PROXY if there is a proxy, or try another hub: --source") from err
+            raise Unreachable(
+                f"{err} ({tries})", "check the network, set HTTPS_PROXY if there is a proxy, or try another hub: --source"
+            ) from err
         backoff = FIRST_WAIT_S * 2 ** (self.failed - 1) * random.uniform(1, 1.25)  # jitter: many clients do not return as one
         seconds = min(LONGEST_WAIT_S, max(backoff, err.wait_s))
         console.detail(f"{err}; trying again in {seconds:.1f} s")
@@ -82,6 +85,8 @@ def get(url: str, *, auth: Mapping[str, str], offset: int = 0) -> http.client.HT
     auth: headers for the host of `url` alone: a redirect to another place (a CDN) does not get them.
     Raises Dropped, Refused, or NetworkError where no further try would help.
     """
+    if not all(value.isascii() and value.isprintable() for value in auth.values()):
+        raise NetworkError(f"the token for {_host(url)} holds characters that no token has", "set it again, without quotes or line breaks")
     headers = {"User-Agent": f"ernie-cli/{__version__}", "Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
@@ -109,28 +114,36 @@ def read(response: http.client.HTTPResponse, most: int) -> bytes:
         raise Dropped(f"{_host(response.url)}: {_reason(err)}") from err
 
 
-def get_json(url: str, *, auth: Mapping[str, str], attempts: int = 4) -> Any:
+def get_json(url: str, *, auth: Mapping[str, str]) -> Any:
     """The JSON document at `url`. Raises Refused, or NetworkError where it cannot be had or is no JSON."""
-    patience = Patience(attempts)
-    while True:
-        try:
-            body = _body(get(url, auth=auth))
-            break
-        except Dropped as err:
-            patience.lose(err)
+    body = get_bytes(url, auth=auth)
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as err:
-        raise NetworkError(f"{_host(url)} does not answer in JSON", "is the endpoint's address right? a proxy's login page, perhaps?") from err
+        raise NetworkError(
+            f"{_host(url)} does not answer in JSON", "is the endpoint's address right? a proxy's login page, perhaps?"
+        ) from err
+
+
+def get_bytes(url: str, *, auth: Mapping[str, str], attempts: int = 3) -> bytes:
+    """What is at `url`, at most 64 MiB. Raises Refused, or NetworkError where it cannot be had."""
+    patience = Patience(attempts)
+    while True:
+        try:
+            return _body(get(url, auth=auth))
+        except Dropped as err:
+            patience.lose(err)
 
 
 def _body(response: http.client.HTTPResponse) -> bytes:
-    chunks, total = [], 0
+    chunks, total, latest = [], 0, time.monotonic() + 10 * TIMEOUT_S  # a trickle keeps the time-out quiet
     with response:
         while chunk := read(response, 1 << 20):
+            if time.monotonic() > latest:
+                raise Dropped(f"{_host(response.url)}: the answer takes for ever")
             chunks.append(chunk)
             total += len(chunk)
-            if total > _MOST_JSON_BYTES:
+            if total > _MOST_BYTES:
                 raise NetworkError(f"{_host(response.url)} answers without end", "is the endpoint's address right?")
         if response.length:  # what Content-Length promised and the connection did not bring
             raise Dropped(f"{_host(response.url)}: the answer was cut off")
@@ -169,6 +182,11 @@ def _said(err: urllib.error.HTTPError) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:200]
 
 
+def quoted(text: str, safe: str = "") -> str:
+    """`text` as a part of an address. What is no UTF-8 (a server's, or a terminal's, nonsense) becomes question marks."""
+    return urllib.parse.quote(text, safe=safe, errors="replace")
+
+
 def _retry_after(value: str | None) -> float:
     """Seconds, from a number or a date (RFC 9110 §10.2.3); 0 where there is neither."""
     if not value:
@@ -194,7 +212,7 @@ def _failure(url: str, err: Exception) -> Exception:
 def _reason(err: Exception) -> str:
     if isinstance(err, TimeoutError):
         return f"no answer for {TIMEOUT_S:g} s"
-    return str(err) or type(err).__name__
+    return getattr(err, "strerror", None) or str(err) or type(err).__name__
 
 
 def _origin(url: str) -> tuple[str, str]:
