@@ -1,0 +1,80 @@
+# ernie: `make demo` shows it, `make test` proves it. `make help` lists the rest.
+#
+# Needs Python 3.10 or newer and make. Everything is installed into $(VENV), with the releases in constraints.txt.
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= out
+PEERS ?=
+PROMPT ?= What is 23 plus 45?
+
+BIN := $(VENV)/bin
+ERNIE := $(BIN)/ernie
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+SOURCES := $(shell find ernie_cli commands converters profiles -name '*.py' -o -name '*.toml')
+MODEL := ernie-4.5-nano
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench clean distclean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
+
+# --- the demonstration: one folder per step, each made from the one before it ------------------------------------------
+
+demo: $(OUT)/onnx/ernie.json  ## download → convert → inspect → run on the model inside the package
+	$(ERNIE) inspect $(OUT)/onnx
+	$(ERNIE) run $(OUT)/onnx "$(PROMPT)"
+
+$(OUT)/$(MODEL)/ernie.json: | $(VENV)/.ready
+	$(ERNIE) download $(MODEL) -o $(@D)
+
+# ernie leaves a result that is up to date alone; `touch` tells make so.
+$(OUT)/onnx/ernie.json: $(OUT)/$(MODEL)/ernie.json | $(VENV)/.ready
+	$(ERNIE) convert $(<D) --to onnx -o $(@D)
+	@touch $@
+
+# --- checks -------------------------------------------------------------------------------------------------------------
+
+test: $(VENV)/.ready-for-tests  ## the whole test suite (pytest; no network beyond loopback)
+	$(BIN)/python -m pytest
+
+# mypy does not follow the mapping of commands/, converters/ and profiles/ into the package in an editable install, so it
+# reads a normal one, put aside for it.
+lint: $(VENV)/typed/.ready  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd $(VENV)/typed && MYPYPATH=. $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(abspath $(VENV))/mypy -p ernie_cli
+
+bench: $(VENV)/.ready-for-tests  ## time ernie beside its peers (PEERS=an environment that holds them)
+	@for script in tests/bench/bench_*.py; do echo "== $$script"; PEERS="$(PEERS)" $(BIN)/python $$script || exit 1; done
+
+# --- environments -------------------------------------------------------------------------------------------------------
+
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: install Python 3.10 or newer, or say make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$$($(PYTHON) --version) is too old: ernie needs 3.10 or newer; say make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.ready: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "installing ernie into $(VENV)"
+	@$(PIP) install -c constraints.txt -e '.[cpu]'
+	@touch $@
+
+$(VENV)/.ready-for-tests: $(VENV)/.ready
+	@echo "installing what the tests need into $(VENV) (PyTorch among it)"
+	@$(PIP) install -c constraints.txt -e '.[dev,torch]'
+	@touch $@
+
+$(VENV)/typed/.ready: $(VENV)/.ready-for-tests $(SOURCES)
+	@rm -rf $(VENV)/typed build
+	@$(PIP) install --no-deps --no-build-isolation --target $(VENV)/typed .
+	@rm -rf build && touch $@
+
+clean:  ## remove what the demonstration and the checks left behind
+	rm -rf $(OUT) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache $(VENV)/typed $(VENV)/mypy
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## the same, and the environment
+	rm -rf $(VENV)
