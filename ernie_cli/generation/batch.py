@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..runtime import Session
-from .loop import never, prefill
+from .loop import Row, never
 from .reply import Reply
 
 
@@ -36,16 +36,11 @@ def run(session: Session, replies: Sequence[Reply], done: Callable[[Reply], None
 
 def _start(session: Session, row: int, reply: Reply, stop: Callable[[], bool]) -> bool:
     """Prefill a row from nothing, so that a reply does not depend on what the row held before."""
-    session.truncate(row, 0)
     reply.begin()
-    logits, held = None, 0
-    for held, logits in prefill(session, row, reply.prompt, stop):
-        pass
-    if logits is None or held < len(reply.prompt):
-        return False
-    reply.timing.computed = held
-    reply.take(logits)
-    return True
+    logits, reply.timing.computed = Row(session, row).feed(reply.prompt, stop)
+    if logits is not None:
+        reply.take(logits)
+    return logits is not None
 
 
 def _step(session: Session, busy: dict[int, Reply]) -> None:
@@ -54,7 +49,7 @@ def _step(session: Session, busy: dict[int, Reply]) -> None:
     if not rows:
         return
     tokens = np.array([[busy[row].token_ids[-1]] for row in rows], np.int64)
-    for row, logits in zip(rows, session.step(tokens, rows)):
+    for row, logits in zip(rows, session.step(tokens, rows), strict=True):
         busy[row].take(logits)
 
 

@@ -62,8 +62,11 @@ class ChatTemplate:
         Models differ in whether they write it or only the end-of-text token, and their configs do not say.
         """
         probe = "ernie-probe"
-        text = self.render([{"role": "user", "content": "?"}, {"role": "assistant", "content": probe}], add_generation_prompt=False)
-        after = text.partition(probe)[2]
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": probe}]
+        try:
+            after = self.render(turns, add_generation_prompt=False).partition(probe)[2]
+        except InputError:
+            return frozenset()  # a template may want other messages than these; it will be judged by the real ones
         return frozenset(token for name, token in self._tokenizer.special.items() if after.startswith(name))
 
     def _shield(self, content: Any) -> Any:

@@ -18,16 +18,6 @@ def never() -> bool:
     return False
 
 
-def prefill(session: Session, row: int, tokens: Sequence[int], stop: Callable[[], bool] = never) -> Iterator[tuple[int, np.ndarray]]:
-    """Append tokens to a row, CHUNK at a time: yields how many it holds of them, and the logits [vocab_size] after them."""
-    for start in range(0, len(tokens), CHUNK):
-        if stop():
-            return
-        chunk = np.array([tokens[start : start + CHUNK]], np.int64)
-        logits = session.step(chunk, [row])[0]
-        yield start + chunk.shape[1], logits
-
-
 class Row:
     """A row of a session that remembers its tokens, so that a prompt which begins like the last one costs only its new part."""
 
@@ -42,9 +32,13 @@ class Row:
         self.session.truncate(self.number, common)
         del self.tokens[common:]
         logits = None
-        for done, logits in prefill(self.session, self.number, prompt[common:], stop):
-            self.tokens[common:] = prompt[common : common + done]
-        return (logits if len(self.tokens) == len(prompt) else None), len(self.tokens) - common
+        for start in range(common, len(prompt), CHUNK):
+            if stop():
+                return None, start - common
+            chunk = prompt[start : start + CHUNK]
+            logits = self.session.step(np.array([chunk], np.int64), [self.number])[0]
+            self.tokens.extend(chunk)
+        return logits, len(prompt) - common
 
     def push(self, token: int) -> np.ndarray:
         """Append one token; the logits [vocab_size] after it."""
@@ -54,7 +48,7 @@ class Row:
 
 
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    return next((n for n, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def generate(row: Row, reply: Reply, stop: Callable[[], bool] = never) -> Iterator[str]:

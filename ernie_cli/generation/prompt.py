@@ -26,7 +26,8 @@ class Prompter:
         self.tokenizer = Tokenizer.open(folder)
         self.template = None if raw or self.tokenizer is None else ChatTemplate.open(folder, self.tokenizer)
         if system is not None and self.template is None:
-            raise UsageError("--system needs a chat template" + (", and --raw turns it off" if raw else f", and {folder} has none"))
+            why = "--raw turns it off" if raw else f"{folder} has none"
+            raise UsageError(f"--system needs a chat template, and {why}", f"leave out --{'raw' if raw else 'system'}")
         self.eos = eos_ids(folder) | (self.template.turn_end() if self.template else frozenset())
 
     def text(self, text: str) -> list[int]:
@@ -43,29 +44,34 @@ class Prompter:
 
     def messages(self, messages: Sequence[Message]) -> list[int]:
         """A conversation that ends in a user turn. Raises UsageError where the model has no chat template, or --raw is on."""
+        return self.ids(self.encode(messages), "the prompt")
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """The same, of any length. --system comes first unless the messages bring a system text of their own."""
         if self.template is None:
-            raise UsageError("this model is run without a chat template: it takes bare prompts, not messages", "give `prompt`, or leave out --raw")
+            hint = "give `prompt` instead, or leave out --raw"
+            raise UsageError("this model is run without a chat template: it takes bare prompts, not messages", hint)
         if self._system is not None and not any(message["role"] == "system" for message in messages):
             messages = [{"role": "system", "content": self._system}, *messages]
-        return self.ids(self.template.encode(messages), "the prompt")
+        return self.template.encode(messages)
 
     def ids(self, ids: Sequence[int], what: str) -> list[int]:
         """Token ids, checked: raises InputError where one is outside the vocabulary, UsageError where they exceed the context."""
-        wrong = next((token for token in ids if not 0 <= token < self._info.vocab_size), None)
+        vocabulary, context = self._info.vocab_size, self._info.context
+        wrong = next((token for token in ids if not 0 <= token < vocabulary), None)
         if wrong is not None:
-            raise InputError(f"{what} holds token {wrong}, and the model knows 0 to {self._info.vocab_size - 1}", "do the tokenizer and the model belong together?")
-        self.check_length(len(ids), what)
+            hint = "do the tokenizer and the model belong together?"
+            raise InputError(f"{what} holds token {wrong}, and the model knows 0 to {vocabulary - 1}", hint)
+        if len(ids) > context:
+            hint = f"shorten it, or try --context {len(ids) + 256} if the model was trained for that many"
+            raise UsageError(f"{what} has {len(ids)} tokens, and the context holds {context}", hint)
         return list(ids)
-
-    def check_length(self, length: int, what: str = "the prompt") -> None:
-        """Raises UsageError where so many tokens do not fit the context."""
-        if length > self._info.context:
-            hint = f"shorten it, or try --context {length + 256} if the model was trained for that many"
-            raise UsageError(f"{what} has {length} tokens, and the context holds {self._info.context}", hint)
 
     def _tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
-            raise InputError(f"{self._folder}: no tokenizer (tokenizer.json or tokenizer.model)", "give token ids with --prompt-ids FILE.json")
+            raise InputError(
+                f"{self._folder}: no tokenizer (tokenizer.json or tokenizer.model)", "give token ids with --prompt-ids FILE.json"
+            )
         return self.tokenizer
 
 

@@ -60,6 +60,7 @@ class Reply:
         if options.stop and tokenizer is None:
             raise UsageError("--stop needs the model's tokenizer, and its folder has none", "leave --stop out")
         self.prompt = list(prompt)
+        self.options = options
         self.token_ids: list[int] = []
         self.text: str | None = None if tokenizer is None else ""
         self.finish_reason = ""

@@ -34,6 +34,7 @@ def record(reply: Reply, info: SessionInfo) -> dict[str, Any]:
         "peak_memory_mb": peak_memory_mb(),
         "backend": info.backend,
         "device": info.device,
+        "seed": None if reply.options.sampling.greedy else reply.options.sampling.seed,
     }
 
 

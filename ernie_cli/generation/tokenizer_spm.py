@@ -14,6 +14,7 @@ class SentencePieceCodec:
     """`special`: text → id of the control tokens."""
 
     def __init__(self, file: Path, declared: Declared) -> None:
+        self._file = file
         self._model = _load(file)
         self._size = int(self._model.get_piece_size())
         known = {text: self._id(text, declared) for text in (*declared.added, *declared.special)}
@@ -28,7 +29,13 @@ class SentencePieceCodec:
         if text in declared.added:
             return declared.added[text]
         found = int(self._model.piece_to_id(text))  # the id of <unk> where there is no such piece
-        return found if self._model.id_to_piece(found) == text else None
+        return found if self._piece(found) == text else None
+
+    def _piece(self, token: int) -> str:
+        try:
+            return str(self._model.id_to_piece(token))
+        except UnicodeDecodeError as err:
+            raise InputError(f"{self._file}: piece {token} is not UTF-8: {err}", "the file is damaged: fetch it again") from err
 
     def encode(self, text: str) -> list[int]:
         """Token ids; control and added tokens in the text are recognised, none is added."""
@@ -48,7 +55,7 @@ class SentencePieceCodec:
             return self._texts[token].encode()
         if not 0 <= token < self._size or self._model.is_control(token) or self._model.is_unknown(token):
             return b""
-        piece = str(self._model.id_to_piece(token))
+        piece = self._piece(token)
         if self._model.is_byte(token):
             return bytes.fromhex(piece[3:5])  # <0xE4>
         return piece.replace("▁", " ").encode()
@@ -59,5 +66,5 @@ def _load(file: Path) -> Any:
 
     try:
         return sentencepiece.SentencePieceProcessor(model_file=str(file))
-    except (RuntimeError, OSError) as err:
+    except (RuntimeError, OSError, UnicodeDecodeError) as err:
         raise InputError(f"{file}: not a sentencepiece model: {err}", "fetch the file again, or convert again from a whole model") from err

@@ -91,6 +91,10 @@ def _translated(file: Path, err: Exception) -> Exception:
     kind = type(err).__name__
     if kind == "NotImplemented":
         return UnsupportedError(f"{file}: onnxruntime has no kernel for this graph: {text}", "try --dtype fp32 when converting")
+    if "till opset" in text:
+        return MissingError(
+            f"{file}: this onnxruntime is too old for the graph's opset: {text}", "pip install -U onnxruntime (1.24 or newer)"
+        )
     if "bad_alloc" in text or "Failed to allocate" in text:
         return ResourceError(f"{file}: not enough memory to open it: {text}", "close other programs, or convert with --dtype fp16")
     return InputError(f"{file}: onnxruntime cannot open it: {text}", "convert the model again; `ernie inspect` shows what the file is")
