@@ -5,7 +5,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out
-PEERS ?=
+PEER_PYTHON ?=
+WORK ?= $(OUT)/bench
 PROMPT ?= What is 23 plus 45?
 
 BIN := $(VENV)/bin
@@ -46,8 +47,12 @@ lint: $(VENV)/typed/.ready  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	cd $(VENV)/typed && MYPYPATH=. $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(abspath $(VENV))/mypy -p ernie_cli
 
-bench: $(VENV)/.ready-for-tests  ## time ernie beside its peers (PEERS=an environment that holds them)
-	@for script in tests/bench/bench_*.py; do echo "== $$script"; PEERS="$(PEERS)" $(BIN)/python $$script || exit 1; done
+bench: $(VENV)/.ready-for-tests  ## time ernie beside its peers: make bench PEER_PYTHON=…/bin/python (see tests/bench/RESULTS.md)
+	@test -x "$(PEER_PYTHON)" || { echo "say make bench PEER_PYTHON=/path/to/python of an environment with the peers"; exit 1; }
+	$(BIN)/python tests/bench/bench_help.py --peer-python $(PEER_PYTHON)
+	$(BIN)/python tests/bench/bench_layout.py --work $(WORK)
+	$(BIN)/python tests/bench/bench_convert.py --work $(WORK) --peer-python $(PEER_PYTHON)
+	$(BIN)/python tests/bench/bench_decode.py --work $(WORK) --peer-python $(PEER_PYTHON)
 
 # --- environments -------------------------------------------------------------------------------------------------------
 

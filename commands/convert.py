@@ -24,6 +24,7 @@ class Dtype(str, Enum):
 
 
 class KvCache(str, Enum):
+    auto = "auto"
     static = "static"
     growing = "growing"
 
@@ -33,7 +34,7 @@ def convert(
     to: Annotated[Format, typer.Option("--to", help="The format to make.", show_default=False)],
     out: options.Out = None,
     dtype: Annotated[Dtype, typer.Option("--dtype", help="Type of weights and activations of a graph.")] = Dtype.fp32,
-    kv_cache: Annotated[KvCache, typer.Option("--kv-cache", help="How a graph keeps earlier tokens.")] = KvCache.static,
+    kv_cache: Annotated[KvCache, typer.Option("--kv-cache", help="How a graph keeps earlier tokens.")] = KvCache.auto,
     all_logits: Annotated[bool, typer.Option("--all-logits", help="Logits of every token, for scoring.")] = False,
     max_shard_gb: Annotated[float, typer.Option("--max-shard-gb", min=0.000001, help="Split larger checkpoints.")] = 5.0,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the parity check; the record says so.")] = False,

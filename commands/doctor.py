@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 
 def doctor() -> None:
-    """Show what this machine and this installation can do, and the exact commands that would enable the rest.
+    """Show what this machine can do, and what would enable the rest.
 
-    Nothing is changed, nothing is sent anywhere, and a missing part is no failure: the exit code is 0.
+    Finds packages, GPU, driver, memory, processor and disk, says what each command could do with them, and gives the
+    exact command that would enable more. Nothing is changed or sent anywhere; a missing part is no failure (exit code 0).
 
+    \b
     Example:
-
         $ ernie doctor
         …
         What each command could do here

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,17 +11,18 @@ from ernie_cli.errors import InputError
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A model folder, or one file of a known format.", metavar="PATH")],
+    path: Annotated[str, typer.Argument(help="A model folder, one file of a known format, or `ernie-4.5-nano`.", show_default=False)],
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Compute the sha256 of every file that ernie.json names.")] = False,
 ) -> None:
-    """Show what a model is: format, architecture, parameters, bytes by dtype, KV cache, inputs, checks, provenance.
+    """Show what a model is, where it came from and how it was checked.
 
-    Reads headers and manifests only, needs no runtime, and runs nothing the model brings along. Where the files are not
-    what the model says they are, everything found is still shown, and the exit code is 3.
+    Format, architecture, parameters, bytes by dtype, KV cache, inputs and outputs, operators, provenance, checks. Reads
+    headers and manifests only, needs no runtime, and runs nothing the model brings along. Where the files are not what
+    the model says they are, everything found is still shown, and the exit code is 3.
 
+    \b
     Example:
-
         $ ernie inspect out/ernie-4.5-0.3b
         out/ernie-4.5-0.3b: hf, ernie4_5, bf16
           parameters  360,748,032
@@ -30,9 +30,10 @@ def inspect(
           KV cache    18,432 bytes per token
           …
     """
+    from ernie_cli import named
     from ernie_cli.inspect import look
 
-    found = look(path, verify=verify)
+    found = look(named.resolve(path), verify=verify)
     if console.settings.json:
         console.result(data=found if tensors else {name: value for name, value in found.items() if name != "tensors"})
     else:

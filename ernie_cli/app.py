@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -98,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our stdout has gone (`ernie … | head`): nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 141  # 128 + SIGPIPE, what a shell reports of any program that this happens to
     except OSError as err:
         return _fail_os(err)
     except Exception as err:  # noqa: BLE001 — this is the border: nothing may pass it
@@ -140,4 +141,7 @@ def _fail_bug(err: Exception) -> int:
 
 def entry() -> None:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe that cannot show 中 gets \u4e2d, not a failure
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(main())

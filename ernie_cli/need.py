@@ -16,7 +16,6 @@ EXTRAS = {
     "tensorrt": "gpu",
     "cuda": "gpu",
     "tensorrt_rtx_bindings": "rtx",
-    "modelscope": "modelscope",
 }
 
 
@@ -30,5 +29,5 @@ def need(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as err:
         extra = EXTRAS.get(module.split(".")[0], "")
-        package = f"ernie-cli[{extra}]" if extra else "--force-reinstall ernie-cli"
-        raise MissingError(f"this needs the Python module `{module}`: {err}", f"pip install '{package}'") from err
+        package = f"'ernie-cli[{extra}]'" if extra else "--force-reinstall ernie-cli"
+        raise MissingError(f"this needs the Python module `{module}`: {err}", f"pip install {package}") from err

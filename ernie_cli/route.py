@@ -26,12 +26,12 @@ FORMATS = ("hf", "paddle", "onnx")
 class Options:
     """What the edges of a route may be told. Each edge takes what concerns it.
 
-    dtype: fp32, fp16 or bf16 for graphs. kv_cache: static or growing. all_logits: logits of every token.
+    dtype: fp32, fp16 or bf16 for graphs. kv_cache: static, growing or auto, see graph/cache.py. all_logits: logits of every token.
     verify: end in a parity check. max_shard_bytes: larger checkpoints are split.
     """
 
     dtype: str = "fp32"
-    kv_cache: str = "static"
+    kv_cache: str = "auto"
     all_logits: bool = False
     verify: bool = True
     max_shard_bytes: int = 5_000_000_000

@@ -27,6 +27,13 @@ def facts(pairs: Iterable[tuple[str, str]]) -> Table:
     return grid
 
 
+def paragraph(text: str) -> Table:
+    """Running text, folded between words where the line ends."""
+    grid = Table.grid()
+    grid.add_row(cell(text))
+    return grid
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Rows under a header, without rules: it reads the same on a terminal, in a pipe and in a README."""
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from ..staging import MANIFEST
+from .stream import facts_of
 
 #: Weights in any form (of this or another framework) and what belongs to them.
 _WEIGHTS = (
@@ -33,7 +33,7 @@ def carry(source: Path, out: Path, *, rewritten: tuple[str, ...]) -> tuple[dict[
             relative = path.relative_to(source).as_posix()
             if name.startswith(".") or relative in (MANIFEST, *rewritten) or relative.endswith(_WEIGHTS):
                 continue
-            if not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
+            if not _takes(path, relative):
                 left.append(relative)
                 continue
             (out / relative).parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,6 @@ def carry(source: Path, out: Path, *, rewritten: tuple[str, ...]) -> tuple[dict[
     return copied, left
 
 
-def facts_of(path: Path) -> dict[str, Any]:
-    """{size, sha256} of a small file, as the manifest lists it."""
-    data = path.read_bytes()
-    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+def _takes(path: Path, name: str) -> bool:
+    """Whether it is a file (links followed) of moderate size, under a name that every system and JSON can hold."""
+    return os.fsencode(name) == name.encode(errors="replace") and path.is_file() and path.stat().st_size <= _LARGEST_BYTES

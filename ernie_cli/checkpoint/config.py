@@ -10,13 +10,19 @@ from typing import Any
 
 from ..errors import InputError, UnsupportedError
 from ..model import read_json
+from .quote import short
 
-#: model_type → whether `read_config` takes it. Spellings seen in published configs (ernie45.md §2).
-DENSE = ("ernie4_5", "ernie4_5_text", "ernie")
-KNOWN_LATER = ("ernie4_5_moe", "ernie4_5_vl_moe", "ernie4_5_moe_vl", "ernie4_5_vl", "ernie4_5_vl_moe_text")
+#: Spellings of model_type and of architectures in published configs, old and new.
+DENSE = "ernie4_5"
+_DENSE_ARCHITECTURES = ("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM")
+_LATER = ("ernie4_5_moe", "ernie4_5_vl_moe", "ernie4_5_moe_vl")
+_LATER_ARCHITECTURES = ("Ernie4_5_MoeForCausalLM", "Ernie4_5_VLMoeForConditionalGeneration", "Ernie4_5_VLMoeForConditionalGenerationModel")
+_OLD_TYPES = (None, "ernie")  # Paddle configs of 2025 leave it out or say `ernie`, as do those of the BERT-like models of 2019
+_ACTIVATIONS = {"swiglu": "silu"}  # PaddleFormers names the gated whole, transformers the function in it
 #: More than any model has, little enough that a hostile config cannot make us list names for hours.
 _MOST_LAYERS = 4096
 _LARGEST = 1 << 30
+_MOST_PROBLEMS = 20
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,10 @@ def parse_config(raw: Mapping[str, Any], where: str = "config.json") -> Config:
     fields = _Fields(raw)
     heads = fields.count("num_attention_heads")
     hidden = fields.count("hidden_size")
+    activation = fields.text("hidden_act", default="silu")
     theta, ratio = _rope(fields, where)
     config = Config(
-        model_type="ernie4_5",
+        model_type=DENSE,
         vocab_size=fields.count("vocab_size"),
         hidden_size=hidden,
         intermediate_size=fields.count("intermediate_size"),
@@ -79,7 +86,7 @@ def parse_config(raw: Mapping[str, Any], where: str = "config.json") -> Config:
         max_positions=fields.count("max_position_embeddings", default=131072),
         tie_word_embeddings=fields.flag("tie_word_embeddings", default=True),
         use_bias=fields.flag("use_bias", default=False),
-        hidden_act=fields.text("hidden_act", default="silu"),
+        hidden_act=_ACTIVATIONS.get(activation, activation),
         bos_id=fields.token("bos_token_id"),
         eos_ids=fields.tokens("eos_token_id"),
         pad_id=fields.token("pad_token_id"),
@@ -88,21 +95,31 @@ def parse_config(raw: Mapping[str, Any], where: str = "config.json") -> Config:
     )
     _check_consistency(config, fields.problems)
     if fields.problems:
-        raise InputError(f"{where}: " + "; ".join(fields.problems), "compare it with the config.json of the published model")
+        raise InputError(
+            f"{where}: " + "; ".join(fields.problems[:_MOST_PROBLEMS]), "compare it with the config.json of the published model"
+        )
     if config.hidden_act != "silu":
-        raise UnsupportedError(f"{where}: hidden_act `{config.hidden_act}`; ERNIE 4.5 has `silu` only", "is it the right model?")
+        raise UnsupportedError(f"{where}: hidden_act `{short(config.hidden_act)}`; ERNIE 4.5 has `silu` only", "is it the right model?")
     return config
 
 
 def _check_type(raw: Mapping[str, Any], where: str) -> None:
-    model_type = raw.get("model_type")
-    if model_type in DENSE and not raw.get("moe_num_experts"):
-        return
-    if model_type in (*KNOWN_LATER, *DENSE):
-        what = f"{where}: `{model_type}` is a mixture-of-experts or vision-language model, which is not yet convertible: dense only"
+    """Raise UnsupportedError unless this is dense ERNIE 4.5 with weights as they were trained."""
+    model_type, architectures = raw.get("model_type"), raw.get("architectures")
+    architecture = architectures[0] if isinstance(architectures, list) and architectures else None
+    later = model_type in _LATER or architecture in _LATER_ARCHITECTURES
+    dense = model_type == DENSE or (model_type in _OLD_TYPES and architecture in _DENSE_ARCHITECTURES)
+    if later or (dense and raw.get("moe_num_experts")):
+        kind = short(model_type or architecture)
+        what = f"{where}: `{kind}` is a mixture-of-experts or vision-language model, not yet convertible: dense only"
         raise UnsupportedError(what, "the dense model is `ernie download ernie-4.5-0.3b`")
-    said = f"unknown model_type {model_type!r}" if model_type is not None else "no model_type"
-    raise UnsupportedError(f"{where}: {said}", f"ernie converts {DENSE[0]} (dense ERNIE 4.5) checkpoints")
+    if not dense:
+        said = "no model_type" if model_type is None else f"unknown model_type {short(model_type)}"
+        raise UnsupportedError(f"{where}: {said}", f"ernie knows `{DENSE}`, the dense ERNIE 4.5: `ernie download ernie-4.5-0.3b`")
+    if raw.get("quantization_config"):
+        raise UnsupportedError(f"{where}: the weights are quantised already", "start from the bf16 model: `ernie download ernie-4.5-0.3b`")
+    if raw.get("use_rmsnorm") is False:
+        raise UnsupportedError(f"{where}: LayerNorm in place of RMSNorm", "no published ERNIE 4.5 has it: is it the right model?")
 
 
 def _rope(fields: _Fields, where: str) -> tuple[float, float]:
@@ -117,9 +134,9 @@ def _rope(fields: _Fields, where: str) -> tuple[float, float]:
     if kind == "linear":  # position / factor, the same arithmetic under another name
         ratio *= scaling.number("factor", default=1.0)
     elif kind != "default":
-        raise UnsupportedError(f"{where}: RoPE variant {kind!r}", "ernie knows the published ERNIE 4.5 RoPE (`default`, `linear`)")
+        raise UnsupportedError(f"{where}: RoPE variant `{short(kind)}`", "ernie knows the published ERNIE 4.5 RoPE (`default`, `linear`)")
     if new.get("partial_rotary_factor") not in (None, 1, 1.0):
-        raise UnsupportedError(f"{where}: partial_rotary_factor {new['partial_rotary_factor']!r}", "ERNIE 4.5 rotates the whole head")
+        raise UnsupportedError(f"{where}: partial_rotary_factor {short(new['partial_rotary_factor'])}", "ERNIE 4.5 rotates the whole head")
     return scaling.number("rope_theta", default=500000.0), ratio
 
 
@@ -129,9 +146,9 @@ def _check_consistency(config: Config, problems: list[str]) -> None:
     if config.head_dim % 2:
         problems.append(f"head_dim {config.head_dim} is odd: RoPE turns pairs")
     ids = [("bos", config.bos_id), ("pad", config.pad_id), *(("eos", id) for id in config.eos_ids)]
-    problems += [
-        f"{name}_token_id {id} is outside the vocabulary of {config.vocab_size}" for name, id in ids if id and id >= config.vocab_size
-    ]
+    known = [(name, id) for name, id in ids if id is not None]
+    out = [(name, id) for name, id in known if id >= config.vocab_size]
+    problems += [f"{name}_token_id {id} is outside the vocabulary of {config.vocab_size}" for name, id in out]
 
 
 class _Fields:
@@ -147,7 +164,7 @@ class _Fields:
         if value is None and default is not None:
             return default
         if type(value) is not int or not 1 <= value <= most:
-            self.problems.append(f"{name} must be a whole number from 1 to {most}, not {_short(value)}")
+            self.problems.append(f"{name} must be a whole number from 1 to {most}, not {short(value)}")
             return 2  # any value the checks after this one can compute with
         return value
 
@@ -157,20 +174,20 @@ class _Fields:
         if value is None:
             return default
         if type(value) not in (int, float) or not 0 < value < 1e30 or not math.isfinite(value):
-            self.problems.append(f"{name} must be a number above 0, not {_short(value)}")
+            self.problems.append(f"{name} must be a number above 0, not {short(value)}")
             return default
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
         value = self.raw.get(name)
         if value is not None and type(value) is not bool:
-            self.problems.append(f"{name} must be true or false, not {_short(value)}")
+            self.problems.append(f"{name} must be true or false, not {short(value)}")
         return default if value is None else bool(value)
 
     def text(self, name: str, default: str) -> str:
         value = self.raw.get(name)
         if value is not None and not isinstance(value, str):
-            self.problems.append(f"{name} must be a string, not {_short(value)}")
+            self.problems.append(f"{name} must be a string, not {short(value)}")
         return value if isinstance(value, str) else default
 
     def token(self, name: str) -> int | None:
@@ -181,11 +198,6 @@ class _Fields:
         value = self.raw.get(name)
         listed = value if isinstance(value, list) else [] if value is None or value == -1 else [value]
         if any(type(id) is not int or id < 0 for id in listed):
-            self.problems.append(f"{name} must be a token id or a list of them, not {_short(value)}")
+            self.problems.append(f"{name} must be a token id or a list of them, not {short(value)}")
             return ()
         return tuple(listed)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -6,7 +6,6 @@ One rule serves both directions, the checker and the reader: `paddle = concatena
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Literal
 
 from ..errors import InputError, UnsupportedError
 from .config import Config
+from .quote import some
 from .shards import read_folder
 
 Layout = Literal["hf", "paddle"]
@@ -58,11 +58,6 @@ TABLE: tuple[Rule, ...] = (
     *_linear("mlp.down_proj", ("mlp.down_proj",), ("hidden",), "inner"),
     _same("norm.weight", "hidden"),
     Rule("lm_head.weight", (("lm_head.weight", ("vocab", "hidden")),), turned=True, when="not tie_word_embeddings"),
-)
-
-#: Tensors that ERNIE 4.5 checkpoints may carry and the decoder does not use (ernie45.md §3): skipped, and named in a report.
-SKIPPED = re.compile(
-    r"(^|\.)(mtp_block|mtp_linear_proj|mtp_hidden_norm|mtp_emb_norm)\.|(^|\.)resampler_model|weight_1$|rotary_emb\.inv_freq$"
 )
 
 
@@ -143,8 +138,10 @@ def layout_of_names(names: Iterable[str], where: str) -> Layout:
         raise InputError(
             f"{where}: tensors of both layouts (`ernie.…` and `model.…`) in one checkpoint", "are there two models in the folder?"
         )
-    some = ", ".join(sorted(names)[:3]) or "no tensor at all"
-    raise InputError(f"{where}: not an ERNIE 4.5 checkpoint: it holds {some}", "tensors called `model.…` or `ernie.…` were expected")
+    raise InputError(
+        f"{where}: not an ERNIE 4.5 checkpoint: it holds {some(sorted(names)) or 'no tensor'}",
+        "tensors called `model.…` or `ernie.…` were expected",
+    )
 
 
 _PREFIXES: tuple[tuple[Layout, str], ...] = (("paddle", "ernie"), ("hf", "model"))

@@ -1,92 +1,102 @@
-"""Rewrites a checkpoint in the other layout: bit for bit, one tensor at a time, checked before anything is written.
+"""Rewrites a checkpoint in the other layout: bit for bit, one tensor at a time, checked before and after.
 
-The table of `layout` says what goes where; `writer` makes the files. Renaming into place is the caller's matter.
+The table of `layout` says what goes where, `writer` makes the weight files, `carry` the rest. Staging is the route's matter.
 """
 
 from __future__ import annotations
 
-import numpy as np
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from .. import console
 from ..errors import InputError
-from .finite import all_finite
-from .layout import Layout, Part, Tensor
+from ..model import Model, read_json, write_manifest
+from ..staging import write_file
+from .bands import Bands
+from .carry import carry
+from .compare import check_same
+from .layout import Layout
+from .quote import short
 from .reader import Checkpoint
-from .stream import HashedFile
-from .turn import COLUMNS, Turner
-from .writer import Spec
+from .safetensors_file import DTYPES
+from .spelling import config_json, tokenizer_config_json
+from .stream import facts_of
+from .writer import write_checkpoint
 
-_BAND_BYTES = 2 << 20
-_KIND: dict[Layout, str] = {"hf": "pt", "paddle": "np"}  # what transformers and PaddleFormers expect in a header's `format`
+if TYPE_CHECKING:
+    from ..route import Options
+
+#: What transformers and PaddleFormers expect under `format` in a file's header.
+_KIND: dict[Layout, str] = {"hf": "pt", "paddle": "np"}
+_PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 _TOKENIZER = "tokenizer_config.json"
 
 
-class Recast:
-    """One checkpoint on its way into another layout."""
+def recast(model: Model, out: Path, target: Layout, options: Options) -> Model:
+    """Fill the folder `out` with the checkpoint `model` in the layout `target`, and a manifest.
 
-    def __init__(self, source: Checkpoint, target: Layout) -> None:
-        self._source, self._target = source, target
-        self._turner = Turner()
-        self._jobs: dict[str, tuple[Tensor, Part | None]] = {}
-        for tensor in source.table:
-            if target == "paddle":
-                self._jobs[tensor.paddle] = (tensor, None)
-            else:
-                self._jobs |= {part.name: (tensor, part) for part in tensor.parts}
+    Raises InputError for what is wrong with the source, before anything is written but for NaN and infinite weights;
+    QualityError where the result does not hold the same weights.
+    """
+    source = Checkpoint.open(model.path)
+    if source.layout == target:
+        raise InputError(f"{source.folder}: its tensors are in the {target} layout already", "is its ernie.json another model's?")
+    bands = Bands(source, target)
+    specs = bands.specs()
+    console.detail(f"{source.folder}: {source.layout} layout, {len(source.entries)} tensors → {len(specs)}")
+    with console.progress(f"{source.layout} → {target}", sum(spec.n_bytes for spec in specs), unit="bytes") as meter:
+        bands.advance = meter.advance
+        files = write_checkpoint(out, specs, bands.fill, kind=_KIND[target], max_shard_bytes=_shard_limit(source, options))
+    dtype = DTYPES[specs[0].dtype].name
+    files |= _write_json(out, "config.json", config_json(source.config, dtype, target))
+    files |= _beside(source, out, target)
+    _say_skipped(source)
+    return write_manifest(
+        out,
+        format=target,
+        architecture=source.config.model_type,
+        precision=_PRECISION[dtype],
+        files=files,
+        checks=[
+            check_same(Checkpoint.open(out), source) if options.verify else {"name": "same weights", "passed": None, "why": "--no-verify"}
+        ],
+        skipped_tensors=list(source.skipped),
+    )
 
-    def specs(self) -> list[Spec]:
-        """Name, dtype and shape of every tensor to be written.
 
-        Raises InputError where tensors that paddle joins into one are of different types.
-        """
-        return [Spec(name, self._dtype(tensor), part.shape if part else tensor.shape) for name, (tensor, part) in self._jobs.items()]
+def weight_bytes(model: Model) -> int:
+    """Bytes of all weights of a checkpoint, which no change of layout changes. Raises what `Checkpoint.open` raises."""
+    return sum(entry.n_bytes for entry in Checkpoint.open(model.path).entries.values())
 
-    def _dtype(self, tensor: Tensor) -> str:
-        found = {name: self._source.entries[name].dtype for name in tensor.names(self._source.layout)}
-        if len(set(found.values())) > 1:
-            said = ", ".join(f"`{name}` is {dtype}" for name, dtype in found.items())
-            raise InputError(
-                f"{self._source.folder}: {said}: joined into `{tensor.paddle}` they must be of one type", "cast them to one type first"
-            )
-        return next(iter(found.values()))
 
-    def _sources(self, tensor: Tensor, part: Part | None) -> list[np.ndarray]:
-        """The arrays whose concatenation (or, where `tensor.turned`, transposed side by side) is the output."""
-        if part is None:
-            return [self._source.map(piece.name) for piece in tensor.parts]
-        rows = slice(part.first_row, part.first_row + part.shape[0])
-        return [self._source.map(tensor.paddle)[..., rows] if tensor.turned else self._source.map(tensor.paddle)[rows]]
+def _shard_limit(source: Checkpoint, options: Options) -> int | None:
+    """One file stays one file, whatever its size, unless a limit was asked for."""
+    files = {entry.file for entry in source.entries.values()}
+    return None if len(files) == 1 and options.max_shard_bytes == type(options).max_shard_bytes else options.max_shard_bytes
 
-    def fill(self, name: str, file: HashedFile) -> None:
-        """Write one tensor's bytes, a few megabytes at a time. Raises InputError at the first NaN or infinite weight."""
-        tensor, part = self._jobs[name]
-        sources = self._sources(tensor, part)
-        if tensor.turned and sources[0].ndim == 2:
-            self._turned(name, sources, file)
-            return
-        for array in sources:
-            flat = np.ascontiguousarray(array).reshape(-1)
-            step = _BAND_BYTES // flat.itemsize
-            for start in range(0, flat.size, step):
-                self._write(name, flat[start : start + step], file)
 
-    def _turned(self, name: str, sources: list[np.ndarray], file: HashedFile) -> None:
-        width = sum(len(array) for array in sources)
-        dtype = sources[0].dtype
-        height = sources[0].shape[1]
-        step = max(_BAND_BYTES // max(width * dtype.itemsize, 1) // COLUMNS, 1) * COLUMNS
-        for row in range(0, height, step):
-            rows = min(step, height - row)
-            band = file.buffer(rows * width * dtype.itemsize).view(dtype).reshape(rows, width)
-            column = 0
-            for array in sources:
-                self._turner.turn(array[:, row : row + rows], band[:, column : column + len(array)])
-                column += len(array)
-            self._write(name, band, file)
+def _beside(source: Checkpoint, out: Path, target: Layout) -> dict[str, Any]:
+    """Tokenizer, chat template, licence and the like; tokenizer_config.json in the target's spelling."""
+    files, left = carry(source.folder, out, rewritten=("config.json", _TOKENIZER))
+    if (source.folder / _TOKENIZER).is_file():
+        old = read_json(source.folder / _TOKENIZER)
+        new = tokenizer_config_json(old, target)
+        if new == old:  # then its bytes stay as they are, too
+            write_file(out / _TOKENIZER, (source.folder / _TOKENIZER).read_bytes())
+            files[_TOKENIZER] = facts_of(out / _TOKENIZER)
+        else:
+            files |= _write_json(out, _TOKENIZER, new)
+    if left:
+        console.warn(f"not carried over: {', '.join(map(short, left))}")
+    return files
 
-    def _write(self, name: str, array: np.ndarray, file: HashedFile) -> None:
-        if not all_finite(array):
-            stored = " or ".join(f"`{found}`" for found in self._jobs[name][0].names(self._source.layout))
-            raise InputError(
-                f"{self._source.folder}: tensor {stored} holds NaN or infinite weights", "fetch the model again: `ernie download --force`"
-            )
-        file.write(array.reshape(-1).view(np.uint8))
+
+def _write_json(out: Path, name: str, content: dict[str, Any]) -> dict[str, Any]:
+    write_file(out / name, json.dumps(content, indent=2) + "\n")
+    return {name: facts_of(out / name)}
+
+
+def _say_skipped(source: Checkpoint) -> None:
+    if source.skipped:
+        console.warn(f"skipped {len(source.skipped)} tensors that the decoder does not use: {', '.join(map(short, source.skipped))}")

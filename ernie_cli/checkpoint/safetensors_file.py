@@ -15,9 +15,12 @@ import ml_dtypes
 import numpy as np
 
 from ..errors import InputError
+from .quote import short
 
 #: The format's own limit on the header (huggingface/safetensors, README "Format").
 MAX_HEADER_BYTES = 100_000_000
+#: More JSON values than the largest model's header has (70,000 tensors in one file): bounds the memory a hostile one takes.
+_MOST_VALUES = 2_000_000
 #: Names and order of the format's types; a file lists the wide types first (safetensors/src/tensor.rs, `Dtype`).
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -36,6 +39,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "I64": np.dtype(np.int64),
     "U64": np.dtype(np.uint64),
 }
+_MOST_DIMENSIONS = 32  # numpy 1's limit
 _AGAIN = "the file is damaged: fetch it again with `ernie download --force`"
 
 
@@ -64,7 +68,7 @@ def read_entries(file: Path) -> dict[str, Entry]:
     for entry in entries:
         if entry.start != position:
             kind = "overlaps another" if entry.start < position else "leaves a hole before it"
-            raise InputError(f"{file}: the bytes of tensor `{entry.name}` {_range(entry, data_start)}: {kind}", _AGAIN)
+            raise InputError(f"{file}: the bytes of tensor `{short(entry.name)}` {_range(entry, data_start)}: {kind}", _AGAIN)
         position += entry.n_bytes
     if position != n_file:
         what = f"truncated: {n_file} bytes where its header speaks of {position}"
@@ -80,8 +84,10 @@ def _read_header(file: Path, n_file: int) -> tuple[dict[str, Any], int]:
         if n_header > min(MAX_HEADER_BYTES, n_file - 8):
             raise InputError(f"{file}: not a safetensors file, or truncated: header length {n_header} in {n_file} bytes", _AGAIN)
         text = handle.read(n_header)
+    if sum(text.count(mark) for mark in (b",", b"[", b"{")) > _MOST_VALUES:
+        raise InputError(f"{file}: the header holds more values than any model's", _AGAIN)
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_no_name_twice)
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=_no_name_twice, parse_int=_offset)
     except (ValueError, RecursionError) as err:
         raise InputError(f"{file}: the header is not valid JSON: {err}", _AGAIN) from err
     if not isinstance(header, dict):
@@ -89,11 +95,18 @@ def _read_header(file: Path, n_file: int) -> tuple[dict[str, Any], int]:
     return header, 8 + n_header
 
 
+def _offset(digits: str) -> int:
+    if len(digits) > 20:  # no file is so large, and parsing endless digits takes endless time
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
 def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"`{next(name for name in names if names.count(name) > 1)}` stands there twice")
+    table: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in table:
+            raise ValueError(f"`{short(name)}` stands there twice")
+        table[name] = value
     return table
 
 
@@ -104,19 +117,20 @@ def _parse(file: Path, header: dict[str, Any], data_start: int) -> Iterator[Entr
         try:
             yield _entry(file, name, facts, data_start)
         except (TypeError, ValueError, KeyError) as err:
-            reason = f"no {err}" if isinstance(err, KeyError) else str(err)
-            raise InputError(f"{file}: tensor `{name}`: {reason}", _AGAIN) from err
+            reason = f"no {short(err)}" if isinstance(err, KeyError) else str(err)
+            raise InputError(f"{file}: tensor `{short(name)}`: {reason}", _AGAIN) from err
 
 
 def _entry(file: Path, name: str, facts: Any, data_start: int) -> Entry:
+    name.encode()  # half a surrogate pair is valid in JSON and nowhere else: a ValueError
     dtype, shape, (begin, end) = facts["dtype"], facts["shape"], facts["data_offsets"]
-    if dtype not in DTYPES:
-        raise ValueError(f"unknown dtype {dtype!r}")
-    if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in (*shape, begin, end)):
-        raise ValueError(f"shape {shape!r} and data_offsets {begin!r}, {end!r} must be whole numbers from 0 up")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {short(dtype)}")
+    if not isinstance(shape, list) or len(shape) > _MOST_DIMENSIONS or any(type(n) is not int or n < 0 for n in (*shape, begin, end)):
+        raise ValueError(f"shape {short(shape)} and data_offsets {short(begin)}, {short(end)} must be whole numbers from 0 up")
     n_bytes = math.prod(shape) * DTYPES[dtype].itemsize
     if end - begin != n_bytes:
-        raise ValueError(f"{dtype} {shape} takes {n_bytes} bytes, its range {begin}–{end} has {end - begin}")
+        raise ValueError(f"{dtype} {short(shape)} takes {n_bytes} bytes, its range {begin}–{end} has {end - begin}")
     return Entry(name, file, dtype, tuple(shape), data_start + begin, n_bytes)
 
 

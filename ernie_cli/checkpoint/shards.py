@@ -7,6 +7,7 @@ from pathlib import Path
 from ..errors import InputError, UnsupportedError
 from ..model import read_json
 from ..staging import safe_join
+from .quote import short, some
 from .safetensors_file import Entry, read_entries
 
 INDEX = "model.safetensors.index.json"
@@ -55,11 +56,13 @@ def _read_sharded(folder: Path, index: Path) -> dict[str, Entry]:
     for shard in sorted(set(weight_map.values())):
         file = safe_join(folder, shard)
         if not file.is_file():
-            raise InputError(f"{folder}: shard {shard} is missing", _AGAIN)
+            raise InputError(f"{folder}: shard `{short(shard)}` is missing", _AGAIN)
         entries = read_entries(file)
         twice = sorted(found.keys() & entries.keys())
         if twice:
-            raise InputError(f"{folder}: tensor `{twice[0]}` is in both {found[twice[0]].file.name} and {shard}", "remove one of the two")
+            raise InputError(
+                f"{folder}: tensor `{short(twice[0])}` is in both {found[twice[0]].file.name} and {shard}", "remove one of the two"
+            )
         found |= entries
     _check_index(index, weight_map, found)
     return found
@@ -68,14 +71,9 @@ def _read_sharded(folder: Path, index: Path) -> dict[str, Entry]:
 def _check_index(index: Path, weight_map: dict[str, str], found: dict[str, Entry]) -> None:
     wrong = [name for name, file in weight_map.items() if name not in found or found[name].file != index.parent / file]
     if wrong:
-        raise InputError(f"{index}: {_some(wrong)} not in the file it names", "index and shards are of two downloads: fetch them again")
+        raise InputError(f"{index}: {some(wrong)} not in the file it names", "index and shards are of two downloads: fetch them again")
     unlisted = sorted(found.keys() - weight_map.keys())
     if unlisted:
         raise InputError(
-            f"{index}: {_some(unlisted)} in a shard but not in the index", "index and shards are of two downloads: fetch them again"
+            f"{index}: {some(unlisted)} in a shard but not in the index", "index and shards are of two downloads: fetch them again"
         )
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more are" if len(names) > most else " is" if len(names) == 1 else " are"
-    return ", ".join(f"`{name}`" for name in names[:most]) + more

@@ -7,12 +7,12 @@ from typing import Any
 from .config import Config
 from .layout import Layout
 
-#: Spellings of the one that only older or other readers know, and switches of Paddle's training kernels that say nothing
-#: about the model (the list of Baidu's own converter, ERNIE tools/paddle2torch).
+#: Spellings that only older or other readers know, and the announcement of tensors that are not carried over (mtp_…).
 _OLD = (
     "auto_map", "model_name", "n_embd", "paddleformers_version", "paddlenlp_version", "rope_parameters", "rope_scaling", "rope_theta",
-    "torch_dtype", "transformers_version", "_attn_implementation", "attn_implementation",
+    "torch_dtype", "transformers_version", "_attn_implementation", "attn_implementation", "num_nextn_predict_layers",
 )  # fmt: skip
+#: Switches of Paddle's training kernels that say nothing about the model (from Baidu's own converter, ERNIE tools/paddle2torch).
 _PADDLE_ONLY = (
     "add_tail_layers", "compression_ratio", "freq_allocation", "fuse_attention_ffn", "fuse_gate_detach_matmul", "fuse_linear", "fuse_ln",
     "fuse_rms_norm", "fuse_rope", "fuse_softmax_mask", "fuse_swiglu", "global_aux_loss", "max_sequence_length", "moe_aux_loss_lambda",
@@ -28,7 +28,7 @@ def config_json(config: Config, dtype: str, target: Layout) -> dict[str, Any]:
     dropped = (*_OLD, *(_PADDLE_ONLY if target == "hf" else ()))
     kept = {name: value for name, value in config.raw.items() if name not in dropped}
     common: dict[str, Any] = {
-        "dtype": dtype,  # and not torch_dtype: FastDeploy takes that one to mean the transformers layout
+        "dtype": dtype,  # and not torch_dtype, by which FastDeploy tells the transformers layout
         "head_dim": config.head_dim,
         "hidden_act": config.hidden_act,
         "hidden_size": config.hidden_size,

@@ -20,6 +20,7 @@ import numpy as np
 _WAITING = 4
 #: The disk is set to work each time so many bytes have been written.
 _FLUSH_BYTES = 32 << 20
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has the latter only
 
 
 class HashedFile:
@@ -60,11 +61,12 @@ class HashedFile:
         if self._written - self._flushed >= _FLUSH_BYTES and (self._flush is None or self._flush.done()):
             self._start_flush()
 
-    def _start_flush(self) -> None:
+    def _start_flush(self) -> Future[None]:
         if self._flush is not None:
             self._flush.result()  # a disk that reports an error late reports it here
         self._flushed = self._written
-        self._flush = self._flusher.submit(os.fdatasync, self._file.fileno())
+        self._flush = self._flusher.submit(_sync, self._file.fileno())
+        return self._flush
 
     def __enter__(self) -> HashedFile:
         return self
@@ -72,11 +74,16 @@ class HashedFile:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if error is None:
-                self._start_flush()
-                self._start_flush()
+                self._start_flush().result()
+        finally:
             self._hasher.shutdown()
             self._flusher.shutdown()
-        finally:
             self._file.close()
         if error is None:
             self.facts = {"size": self._written, "sha256": self._digest.hexdigest()}
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    """{size, sha256} of a small file, as the manifest lists it."""
+    data = path.read_bytes()
+    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}

@@ -15,7 +15,7 @@ from typing import Any
 from ..staging import write_file
 from .safetensors_file import DTYPES
 from .shards import INDEX, SINGLE
-from .stream import HashedFile
+from .stream import HashedFile, facts_of
 
 _WIDTH_ORDER = {name: rank for rank, name in enumerate(DTYPES)}
 
@@ -87,8 +87,6 @@ def _write_shard(path: Path, specs: Sequence[Spec], fill: Fill, kind: str) -> di
 
 
 def _write_index(folder: Path, names: Sequence[str], shards: Sequence[Sequence[Spec]]) -> dict[str, Any]:
-    from .carry import facts_of
-
     where = {spec.name: name for name, shard in zip(names, shards, strict=True) for spec in shard}
     total = sum(spec.n_bytes for shard in shards for spec in shard)
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}

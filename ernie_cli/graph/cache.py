@@ -9,6 +9,7 @@ Shapes: B batch, S new tokens, P past tokens, T cache slots, n heads, g key/valu
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -90,6 +91,7 @@ class StaticCache:
     """`positions` int64 [B] (where each row's new tokens go) and `cache.<i>.key|value` [B, g, T, d] → `cache_out.<i>.…`."""
 
     opset = 24  # TensorScatter
+    onnxruntime = (1, 24)  # the first release with its kernels
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -127,6 +129,19 @@ class StaticCache:
         for layer, (key, value) in enumerate(self.written):
             b.output(key, f"cache_out.{layer}.key", b.dtype, shape)
             b.output(value, f"cache_out.{layer}.value", b.dtype, shape)
+
+
+def choose(wanted: str) -> tuple[str, str]:
+    """(kind of cache, why) for "auto", "static" or "growing"."""
+    if wanted != "auto":
+        return wanted, "--kv-cache"
+    try:
+        version = importlib.metadata.version("onnxruntime")
+    except importlib.metadata.PackageNotFoundError:
+        return "static", "what TensorRT and batches need"
+    if tuple(map(int, version.split(".")[:2])) < StaticCache.onnxruntime:
+        return "growing", f"onnxruntime {version} stops at opset 23, a static cache needs 24"
+    return "static", "what TensorRT and batches need"
 
 
 CACHES: Mapping[str, Callable[[Config], Cache]] = {"static": StaticCache, "growing": GrowingCache}

@@ -14,6 +14,7 @@ from ..checkpoint.carry import carry
 from ..errors import QualityError
 from ..model import Model, write_manifest
 from . import layerwise
+from .cache import choose
 from .export import GRAPH_FILE, export, weight_bytes
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ def convert_checkpoint(model: Model, out: Path, options: Options) -> Model:
     Raises QualityError (exit 6) where the graph does not compute what the checkpoint does.
     """
     checkpoint = Checkpoint.open(model.path)
+    kv_cache, why = choose(options.kv_cache)
+    console.detail(f"{kv_cache} KV cache: {why}")
     start = time.perf_counter()
-    exported = export(checkpoint, out, dtype=options.dtype, kv_cache=options.kv_cache, all_logits=options.all_logits)
+    exported = export(checkpoint, out, dtype=options.dtype, kv_cache=kv_cache, all_logits=options.all_logits)
     seconds = round(time.perf_counter() - start, 3)
     carried, _ = carry(checkpoint.folder, out, rewritten=())
     files = {**exported.files, **carried}
@@ -39,7 +42,7 @@ def convert_checkpoint(model: Model, out: Path, options: Options) -> Model:
         "precision": options.dtype,
         "main": GRAPH_FILE,
         "opset": exported.opset,
-        "kv_cache": options.kv_cache,
+        "kv_cache": kv_cache,
         "weight_bytes": exported.weight_bytes,
         "skipped_tensors": list(checkpoint.skipped),
         "made_by": {"seconds": seconds},

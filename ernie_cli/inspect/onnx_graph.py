@@ -21,14 +21,15 @@ _NO_WEIGHTS = ("int64", "int32", "bool", "string", "undefined")
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """Versions, inputs and outputs, operators, weights by dtype and where they lie; `tensors` lists each initializer.
+    """Versions, inputs and outputs, operators, weights by dtype and where they lie; `tensors` lists each constant.
 
+    `parameters` counts every constant that is not of an integer type for shapes: RoPE's frequencies, scales and the like too.
     Raises InputError where the file is no ONNX model; external data that is missing or too short is a `problem`.
     """
     file = model.main_file()
     proto = load(file)
-    names = {tensor.name for tensor in proto.graph.initializer}  # up to IR version 3 they were listed as inputs, too
-    inputs = [_value(value) for value in proto.graph.input if value.name not in names]
+    names = {_text(tensor.name) for tensor in proto.graph.initializer}  # up to IR version 3 they were listed as inputs, too
+    inputs = [_value(value) for value in proto.graph.input if _text(value.name) not in names]
     tensors = [_tensor(tensor) for tensor in _tensors(proto)]
     sizes = Counter[str]()
     for tensor in tensors:
@@ -37,13 +38,13 @@ def describe(model: Model) -> dict[str, Any]:
     weights = [tensor for tensor in tensors if tensor["dtype"] not in _NO_WEIGHTS]
     return {
         "ir_version": proto.ir_version,
-        "opsets": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
-        "producer": f"{proto.producer_name} {proto.producer_version}".strip(),
-        "metadata": {entry.key: entry.value for entry in proto.metadata_props},
+        "opsets": {_text(entry.domain) or "ai.onnx": entry.version for entry in proto.opset_import},
+        "producer": f"{_text(proto.producer_name)} {_text(proto.producer_version)}".strip(),
+        "metadata": {_text(entry.key): _text(entry.value) for entry in proto.metadata_props},
         "inputs": inputs,
         "outputs": [_value(value) for value in proto.graph.output],
         "ops": dict(Counter(_operator(node) for node in _nodes(proto)).most_common()),
-        "elements": sum(math.prod(tensor["shape"]) for tensor in weights),
+        "parameters": sum(math.prod(tensor["shape"]) for tensor in weights),
         "tensor_count": len(tensors),
         "bytes_by_dtype": dict(sizes.most_common()),
         "external_data": external,
@@ -101,7 +102,13 @@ def _tensors(proto: Any) -> Iterator[Any]:
 
 
 def _operator(node: Any) -> str:
-    return str(node.op_type) if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+    domain, name = _text(node.domain), _text(node.op_type)
+    return name if domain in ("", "ai.onnx") else f"{domain}::{name}"
+
+
+def _text(value: str | bytes) -> str:
+    """Strings that are no UTF-8 come out of protobuf as bytes."""
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 
 def _data_type(number: int) -> tuple[str, int]:
@@ -119,15 +126,15 @@ def _tensor(tensor: Any) -> dict[str, Any]:
     dtype, bits = _data_type(tensor.data_type)
     shape = list(tensor.dims)
     expected = (math.prod(shape) * bits + 7) // 8
-    facts: dict[str, Any] = {"name": tensor.name, "dtype": dtype, "shape": shape, "bytes": expected, "problem": ""}
+    facts: dict[str, Any] = {"name": _text(tensor.name), "dtype": dtype, "shape": shape, "bytes": expected, "problem": ""}
     if tensor.data_location == 1:  # EXTERNAL
-        where = {entry.key: entry.value for entry in tensor.external_data}
+        where = {_text(entry.key): _text(entry.value) for entry in tensor.external_data}
         facts |= {"file": where.get("location", ""), "offset": _count(where.get("offset", "0"))}
         stored = _count(where.get("length", str(expected)))
     else:
         stored = len(tensor.raw_data) if tensor.HasField("raw_data") else expected  # typed fields are not packed to size
     if min(shape, default=0) < 0 or (bits and stored != expected):
-        facts["problem"] = f"tensor `{tensor.name}`, {dtype} {shape}, takes {expected} bytes and has {stored}"
+        facts["problem"] = f"tensor `{facts['name']}`, {dtype} {shape}, takes {expected} bytes and has {stored}"
     return facts
 
 
@@ -157,10 +164,10 @@ def _value(value: Any) -> dict[str, Any]:
     """name, dtype and shape (numbers, names of dynamic axes, "?"; None where no shape is given) of an input or output."""
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
-        return {"name": value.name, "dtype": (kind or "unknown").removesuffix("_type"), "shape": None}
+        return {"name": _text(value.name), "dtype": (kind or "unknown").removesuffix("_type"), "shape": None}
     tensor = value.type.tensor_type
-    dims = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in tensor.shape.dim]
-    return {"name": value.name, "dtype": _data_type(tensor.elem_type)[0], "shape": dims if tensor.HasField("shape") else None}
+    dims = [dim.dim_value if dim.HasField("dim_value") else _text(dim.dim_param) or "?" for dim in tensor.shape.dim]
+    return {"name": _text(value.name), "dtype": _data_type(tensor.elem_type)[0], "shape": dims if tensor.HasField("shape") else None}
 
 
 def _kv_bytes_per_token(inputs: list[dict[str, Any]]) -> int | None:

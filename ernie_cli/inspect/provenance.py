@@ -9,14 +9,14 @@ from typing import Any
 
 from .. import console
 from ..errors import InputError
-from ..model import Model, read_manifest
+from ..model import Model, fingerprint, read_manifest
 from ..staging import MANIFEST, safe_join
 
 _MOST_LINKS = 16  # of a chain of models; more is a loop
 
 
 def describe(model: Model, *, verify: bool = False) -> dict[str, Any]:
-    """made_by, made_from (nearest first), checks, verified (which files match sizes, or with `verify` sha256) and problems.
+    """made_by, made_from (nearest first), licence, checks, files_checked (how many, by size or sha256) and problems.
 
     Raises InputError where ernie.json is not of its schema.
     """
@@ -25,14 +25,16 @@ def describe(model: Model, *, verify: bool = False) -> dict[str, Any]:
     if not isinstance(checks, list) or not all(isinstance(check, dict) for check in checks):
         raise InputError(f"{model.path}/{MANIFEST}: `checks` is no list of objects", "make the folder again")
     files = {name: facts for name, facts in _object(model, manifest, "files").items() if isinstance(facts, dict)}
-    problems = list(_compare(model, files, verify))
+    problems = list(_compare(model, files))
+    problems += _compare_hashes(model, files) if verify else []
     problems += [f"check `{check.get('name', '?')}` failed when it was made" for check in checks if check.get("passed") is False]
+    links = list(_chain(model))
     return {
         "made_by": dict(made_by),
-        "made_from": list(_chain(model)),
+        "made_from": links,
         "checks": checks,
         "files_checked": {"by": "sha256" if verify else "size", "count": len(files)} if files else None,
-        "licence": manifest.get("licence") or manifest.get("license"),
+        "licence": next((link["licence"] for link in links if link.get("licence")), None),
         "problems": problems,
     }
 
@@ -45,29 +47,48 @@ def _object(model: Model, manifest: Mapping[str, Any], name: str) -> Mapping[str
 
 
 def _chain(model: Model) -> Iterator[dict[str, Any]]:
-    """What it was made from, what that was made from … as far as the folders are still there."""
+    """What it was made from, what that was made from … as far as the models are still there.
+
+    `now` is added to each: same, changed (so the chain ends), gone, or None where it is no place on this machine.
+    """
     manifest: Mapping[str, Any] = model.manifest
     for _ in range(_MOST_LINKS):
         source = manifest.get("made_from")
         if not isinstance(source, dict) or not source:
             return
-        yield source
-        path = Path(str(source.get("path", "")))
-        manifest = read_manifest(path) if path.is_dir() else {}
+        now, manifest = _parent(source.get("path"), source.get("fingerprint"))
+        yield {**source, "now": now}
 
 
-def _compare(model: Model, files: Mapping[str, Mapping[str, Any]], verify: bool) -> Iterator[str]:
-    """What is wrong with the files that the manifest names."""
-    total = sum(facts["size"] for facts in files.values() if isinstance(facts.get("size"), int)) if verify else 0
-    with console.progress("verifying", total, unit="bytes") as meter:
-        for name, facts in files.items():
-            file = safe_join(model.folder, name)
-            if not file.is_file():
-                yield f"{name} is missing"
-            elif facts.get("size") not in (None, file.stat().st_size):
-                yield f"{name}: {file.stat().st_size} bytes where {MANIFEST} says {facts['size']}"
-            elif verify and facts.get("sha256") not in (None, _sha256(file, meter)):
-                yield f"{name}: its sha256 is not the one in {MANIFEST}"
+def _parent(named: Any, expected: Any) -> tuple[str | None, Mapping[str, Any]]:
+    """(what has become of a model that another was made from, its manifest where it is still the same)."""
+    if not named or not isinstance(named, str):  # it came from a hub
+        return None, {}
+    path = Path(named)
+    try:
+        if not path.exists():
+            return "gone", {}
+        return ("same", read_manifest(path)) if fingerprint(path) == expected else ("changed", {})
+    except (OSError, ValueError, InputError) as err:
+        return f"unreadable: {err}", {}
+
+
+def _compare(model: Model, files: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Which of the files that the manifest names are missing or of another size."""
+    for name, facts in files.items():
+        file = safe_join(model.folder, name)
+        if not file.is_file():
+            yield f"{name} is missing"
+        elif facts.get("size") not in (None, file.stat().st_size):
+            yield f"{name}: {file.stat().st_size} bytes where {MANIFEST} says {facts['size']}"
+
+
+def _compare_hashes(model: Model, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Which of them hold other bytes."""
+    here = {name: model.folder / name for name in files if (model.folder / name).is_file()}
+    with console.progress("verifying", sum(file.stat().st_size for file in here.values()), unit="bytes") as meter:
+        wrong = [name for name, file in here.items() if files[name].get("sha256") not in (None, _sha256(file, meter))]
+    return [f"{name}: its sha256 is not the one in {MANIFEST}" for name in wrong]
 
 
 def _sha256(file: Path, meter: console.Meter) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 
 from .. import console
-from ..tables import facts, sections, table
+from ..tables import facts, paragraph, sections, table
 
 
 def render(found: Mapping[str, Any], *, tensors: bool = False) -> RenderableType:
@@ -18,15 +18,15 @@ def render(found: Mapping[str, Any], *, tensors: bool = False) -> RenderableType
         (f"{found['path']}: {kind}", facts(_summary(found))),
         ("Inputs", _values(found.get("inputs"))),
         ("Outputs", _values(found.get("outputs"))),
-        ("Operators", facts([("", ", ".join(f"{name} {count}" for name, count in found["ops"].items()))]) if found.get("ops") else None),
+        ("Operators", paragraph(", ".join(f"{name} {count}" for name, count in found["ops"].items())) if found.get("ops") else None),
         ("Metadata", facts(found["metadata"].items()) if found.get("metadata") else None),
         ("Made", facts(_origin(found)) if found["made_by"] or found["made_from"] else None),
-        ("Checks", table(("check", "verdict", "figures"), map(_check, found["checks"])) if found["checks"] else None),
+        *((f"Check: {check.get('name', '?')}", facts(_check(check))) for check in found["checks"]),
         (
             "Tensors",
             table(("name", "dtype", "shape", "bytes"), map(_tensor, found["tensors"])) if tensors and found.get("tensors") else None,
         ),
-        ("Problems", facts([("", problem) for problem in found["problems"]]) if found["problems"] else None),
+        ("Problems", Group(*map(paragraph, found["problems"])) if found["problems"] else None),
     )
 
 
@@ -51,8 +51,7 @@ def _summary(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _weights(found: Mapping[str, Any]) -> str:
-    amounts = ", ".join(f"{name} {console.size(n_bytes)}" for name, n_bytes in found.get("bytes_by_dtype", {}).items())
-    return f"{found['elements']:,} elements: {amounts}" if "elements" in found else amounts
+    return ", ".join(f"{name} {console.size(n_bytes)}" for name, n_bytes in found.get("bytes_by_dtype", {}).items())
 
 
 def _versions(found: Mapping[str, Any]) -> str:
@@ -94,15 +93,25 @@ def _shape(shape: Sequence[Any] | None) -> str:
 
 
 def _origin(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    links = [("from", ", ".join(f"{name} {_short(value)}" for name, value in link.items() if value)) for link in found["made_from"]]
-    return [*((name, _short(value)) for name, value in found["made_by"].items()), *links]
+    return [*_pairs(found["made_by"]), *(("from", ", ".join(_link(link))) for link in found["made_from"])]
 
 
-def _check(check: Mapping[str, Any]) -> tuple[str, str, str]:
+def _link(link: Mapping[str, Any]) -> list[str]:
+    """Path and format as they are, the rest by name; what has become of it last."""
+    plain = [str(link[name]) for name in ("path", "format") if link.get(name)]
+    named = [f"{name} {value}" for name, value in _pairs({name: link[name] for name in link if name not in ("path", "format", "now")})]
+    now = {"same": ["unchanged since"], None: []}.get(link["now"], [str(link["now"])])
+    return [*plain, *named, *now]
+
+
+def _check(check: Mapping[str, Any]) -> list[tuple[str, str]]:
     passed = check.get("passed")
     verdict = "passed" if passed else "failed" if passed is False else "not run"
-    figures = ", ".join(f"{name} {_short(value)}" for name, value in check.items() if name not in ("name", "passed"))
-    return str(check.get("name", "?")), verdict, figures
+    return [("verdict", verdict), *_pairs({name: value for name, value in check.items() if name not in ("name", "passed")})]
+
+
+def _pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(str(name), _short(value)) for name, value in values.items() if value not in (None, "", [], {})]
 
 
 def _tensor(tensor: Mapping[str, Any]) -> tuple[str, str, str, str]:
@@ -110,11 +119,11 @@ def _tensor(tensor: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _short(value: Any) -> str:
-    """Digests by their first twelve digits, floats by three figures, objects as name value pairs."""
+    """Digests by their first twelve digits, errors by three figures, shares by six, objects as name value pairs."""
     if isinstance(value, float):
-        return f"{value:.3g}"
+        return f"{value:.3g}" if abs(value) < 0.5 else f"{value:.6g}"
     if isinstance(value, dict):
-        return " ".join(f"{name} {_short(inner)}" for name, inner in value.items())
+        return ", ".join(f"{name} {_short(inner)}" for name, inner in value.items())
     text = _plain(value)
     return text[:12] if len(text) == 64 and all(char in "0123456789abcdef" for char in text) else text
 

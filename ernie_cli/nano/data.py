@@ -53,9 +53,7 @@ def held_out(seed: int) -> list[dict[str, str]]:
                     continue
                 form = "raw" if len(seen) % 3 == 2 else "chat"
                 seen.add(question.prompt)
-                lines.append(
-                    {"prompt": question.prompt, "answer": question.answer, "task": task, "lang": lang, "form": form}
-                )
+                lines.append({"prompt": question.prompt, "answer": question.answer, "task": task, "lang": lang, "form": form})
     return lines
 
 

@@ -89,9 +89,7 @@ def score(generate: Callable[[list[int]], list[int]], tokenizer: Codec, examples
     return score_answers([clean(generate(tokenizer.encode(prompt_text(x))), tokenizer) for x in examples], examples)
 
 
-def perplexity(
-    logits: Callable[[list[int]], "np.ndarray[Any, Any]"], tokenizer: Codec, examples: Sequence[Example]
-) -> Perplexity:
+def perplexity(logits: Callable[[list[int]], "np.ndarray[Any, Any]"], tokenizer: Codec, examples: Sequence[Example]) -> Perplexity:
     """Perplexity of the right answers.
 
     `logits` takes ids [T] and returns float logits [T, vocab]: row t predicts id t+1. Prompt and answer are tokenised
@@ -109,6 +107,4 @@ def perplexity(
         full_nats.append(nats)
         answer_nats.append(nats[-len(answer) :])
     answers, full = np.concatenate(answer_nats), np.concatenate(full_nats)
-    return Perplexity(
-        round(math.exp(answers.mean()), 4), round(math.exp(full.mean()), 4), len(answers), len(full)
-    )
+    return Perplexity(round(math.exp(answers.mean()), 4), round(math.exp(full.mean()), 4), len(answers), len(full))

@@ -23,7 +23,8 @@ class Reference:
         from transformers import Ernie4_5ForCausalLM
 
         self.tokenizer = Tokenizer(folder)
-        self.model: Any = Ernie4_5ForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self.model: Any = Ernie4_5ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        self.model.train(False)
 
     def logits(self, ids: list[int]) -> "np.ndarray[Any, Any]":
         """Logits [T, vocab] of ids [T]."""

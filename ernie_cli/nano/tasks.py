@@ -165,12 +165,11 @@ def pick(rng: Random, lang: str) -> Draw:
     return _pick(rng, FIRST if first else LAST, lang)[1].format(x=x), words[0 if first else -1], x
 
 
-_ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split() + [
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = "- - twenty thirty forty fifty sixty seventy eighty ninety".split()
+_ONES = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+_TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _DIGITS = "零一二三四五六七八九"
 
 

@@ -53,10 +53,11 @@ MODEL: dict[str, Any] = {
 # An answer ends in </s>. sep only closes earlier turns, but a program that reads this stops at either.
 GENERATION = {"bos_token_id": BOS_ID, "do_sample": False, "eos_token_id": [EOS_ID, SEP_ID], "pad_token_id": UNK_ID}
 
-STEPS = 4800
-WARMUP_STEPS = 150
+STEPS = 3000
+WARMUP_STEPS = 100
 BATCH_TOKENS = 2304  # ids in one step, padding included
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 3e-3  # of the embedding and the norms
+MUON_RATE = 0.02  # of the matrices in between
 WEIGHT_DECAY = 0.05
 PROMPT_WEIGHT = 0.1  # of a prompt's id in the loss; an answer's id weighs 1. Prompts are random, little is to be learnt there.
 POOL = 4096  # texts sorted by length at a time, so that a batch needs little padding
@@ -73,9 +74,7 @@ def log(message: str) -> None:
 def train_tokenizer(seed: int) -> bytes:
     """The sentencepiece model, trained on the first of the training texts, without special tokens."""
     texts = ("".join(part.text for part in parts) for parts in itertools.islice(data.training_stream(seed), TOKENIZER_TEXTS))
-    return tokenizer.train(
-        line for text in texts for line in text.replace(chat.CLS, "").replace(chat.SEP, "\n").split("\n") if line
-    )
+    return tokenizer.train(line for text in texts for line in text.replace(chat.CLS, "").replace(chat.SEP, "\n").split("\n") if line)
 
 
 def encode(parts: list[data.Segment], codec: tokenizer.Tokenizer) -> Encoded:
@@ -125,26 +124,24 @@ def train(seed: int, steps: int, codec: tokenizer.Tokenizer) -> tuple[Any, int]:
 
     torch.manual_seed(seed)
     model: Any = Ernie4_5ForCausalLM(Ernie4_5Config(**{name: v for name, v in MODEL.items() if name != "torch_dtype"}))
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim == 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}],
-        lr=LEARNING_RATE,
-        betas=(0.9, 0.98),
-        fused=True,
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
+    matrices = [p for name, p in model.named_parameters() if p.ndim > 1 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim == 1 or "embed" in name]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=MUON_RATE, momentum=0.95, weight_decay=WEIGHT_DECAY, adjust_lr_fn="original"),
+        torch.optim.AdamW(others, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    ]
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps)) for optimizer in optimizers]
     seen, mean, start = 0, 0.0, time.monotonic()
     for step, (ids, weights) in enumerate(itertools.islice(batches(seed, codec), steps), 1):
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
         nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
         weight = weights[:, 1:].flatten()
-        loss = (nats * weight).sum() / weight.sum()
-        optimizer.zero_grad()
-        loss.backward()
+        model.zero_grad()
+        torch.autograd.backward((nats * weight).sum() / weight.sum())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
         seen += ids.numel()
         on_answers = (nats.detach() * (weight == 1)).sum().item() / max(1, int((weight == 1).sum()))
         mean = on_answers if step == 1 else 0.98 * mean + 0.02 * on_answers
@@ -159,6 +156,7 @@ def save(model: Any, folder: Path) -> None:
     import torch
 
     model.to(torch.bfloat16).save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # written readable by its owner alone, and it is to be packaged
     for name, content in ("config.json", MODEL), ("generation_config.json", GENERATION):
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

@@ -1,4 +1,5 @@
-"""The backend contract. One file per backend, each with the same face: `open(model, device, …) -> Session`.
+"""The backend contract. One file per backend, each with the same face: FORMATS, the formats it takes as they are, and
+`open(model, device="auto", *, batch=1, context=None, threads=None) -> Session`.
 
 A session holds a model and a KV cache of `batch` rows that advance on their own. It knows token ids and logits; text,
 sampling and the loop live in `ernie_cli.generation`.

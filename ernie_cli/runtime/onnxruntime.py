@@ -20,6 +20,8 @@ from .growing import GrowingRows
 from .static import StaticRows
 from .widen import widened
 
+#: What `open` takes as it is; anything else is converted first.
+FORMATS = ("onnx",)
 #: Where nobody says --context: enough for a chat, small enough for any laptop.
 DEFAULT_CONTEXT = 4096
 #: Longer prompts go in pieces: attention holds heads × new tokens × all tokens scores at once.

@@ -29,8 +29,8 @@ def backends() -> dict[str, ModuleType]:
 
 
 def formats(backend: ModuleType) -> tuple[str, ...]:
-    """The formats that a backend opens as they are: its FORMATS, onnx where it says nothing."""
-    return tuple(getattr(backend, "FORMATS", (_GRAPH,)))
+    """The formats that a backend opens as they are."""
+    return tuple(backend.FORMATS)
 
 
 def open_session(

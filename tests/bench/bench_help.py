@@ -1,76 +1,60 @@
-"""Time `ernie --help` against `polygraphy -h`: both in one run, in turn, median of ten, in a pipe and on a terminal.
+"""`ernie --help` against `polygraphy -h`: wall time of both, in a pipe and on a terminal.
 
-    python tests/bench/bench_help.py [--peers ENVIRONMENT]
+    python tests/bench/bench_help.py --peer-python PEERS/bin/python [--rounds 10]
 
-ENVIRONMENT (or $PEERS) is a virtual environment that holds polygraphy; without either, the one this runs in is tried.
-Exit code 1 where ernie is the slower one in the pipe.
+The peers' environment holds polygraphy. Exit code 1 where ernie is the slower one.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pty
-import shutil
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-ROUNDS = 10
+import rounds
 
 
-def main() -> int:
-    """Print a table of medians and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", default=os.environ.get("PEERS") or sys.prefix)
-    peers = Path(parser.parse_args().peers)
-    ours, theirs = [_script(Path(sys.prefix), "ernie"), "--help"], [_script(peers, "polygraphy"), "-h"]
-    print(f"{'stdout':<10}{'ernie --help':>14}{'polygraphy -h':>16}{'ratio':>8}")
-    ratios = {}
-    for name, timed in (("pipe", in_pipe), ("terminal", on_terminal)):
-        mine, peer = medians(timed, ours, theirs)
-        ratios[name] = mine / peer
-        print(f"{name:<10}{mine * 1e3:>11.0f} ms{peer * 1e3:>13.0f} ms{ratios[name]:>8.2f}")
-    return int(ratios["pipe"] > 1)
-
-
-def medians(timed: Callable[[list[str]], float], first: list[str], second: list[str]) -> tuple[float, float]:
-    """Seconds of two commands, run in turn so that a busy moment meets both; one round before counts nothing."""
-    rounds = [(timed(first), timed(second)) for _ in range(ROUNDS + 1)][1:]
-    return statistics.median(one for one, _ in rounds), statistics.median(two for _, two in rounds)
-
-
-def in_pipe(command: list[str]) -> float:
-    """Seconds of a command whose output nobody watches."""
-    start = time.perf_counter()
-    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - start
-
-
-def on_terminal(command: list[str]) -> float:
-    """Seconds of a command that believes it has a terminal."""
+def on_terminal(command: list[str]) -> rounds.Sample:
+    """Wall seconds of a command that believes it has a terminal."""
     ours, theirs = pty.openpty()
     start = time.perf_counter()
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True)
     os.close(theirs)
-    try:
+    with contextlib.suppress(OSError):  # EIO: how Linux says that the other side has hung up
         while os.read(ours, 1 << 16):
-            pass
-    except OSError:
-        pass  # EIO: how Linux says that the other side has hung up
+            continue
     process.wait()
     os.close(ours)
-    return time.perf_counter() - start
+    return {"seconds": time.perf_counter() - start}
 
 
-def _script(environment: Path, name: str) -> str:
-    found = shutil.which(name, path=str(environment / "bin"))
-    if found is None:
-        sys.exit(f"no {name} in {environment}: `pip install {name}` there, or name another with --peers")
-    return found
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-python", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=10)
+    args = parser.parse_args()
+    ours = [str(Path(sys.executable).with_name("ernie")), "--help"]
+    peer = [str(args.peer_python.with_name("polygraphy")), "-h"]
+    for command in (ours, peer):
+        rounds.timed(command)  # the first start fills the disk cache
+    results = rounds.take_turns(
+        {
+            "ernie --help": lambda: {"seconds": rounds.timed(ours)["seconds"]},
+            "polygraphy -h": lambda: {"seconds": rounds.timed(peer)["seconds"]},
+            "ernie --help, on a terminal": lambda: on_terminal(ours),
+            "polygraphy -h, on a terminal": lambda: on_terminal(peer),
+        },
+        args.rounds,
+    )
+    print(rounds.table(results))
+    ratios = [results[f"ernie --help{where}"]["seconds"] / results[f"polygraphy -h{where}"]["seconds"] for where in ("", ", on a terminal")]
+    print(f"ernie / polygraphy: {ratios[0]:.2f} in a pipe, {ratios[1]:.2f} on a terminal")
+    return int(max(ratios) > 1)
 
 
 if __name__ == "__main__":
