@@ -53,6 +53,7 @@ bench: $(VENV)/.ready-for-tests  ## time ernie beside its peers: make bench PEER
 	$(BIN)/python tests/bench/bench_layout.py --work $(WORK)
 	$(BIN)/python tests/bench/bench_convert.py --work $(WORK) --peer-python $(PEER_PYTHON)
 	$(BIN)/python tests/bench/bench_decode.py --work $(WORK) --peer-python $(PEER_PYTHON)
+	$(BIN)/python tests/bench/bench_fused.py --work $(WORK)
 
 # --- environments -------------------------------------------------------------------------------------------------------
 
@@ -68,8 +69,8 @@ $(VENV)/.ready: $(VENV)/.made pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.ready-for-tests: $(VENV)/.ready
-	@echo "installing what the tests need into $(VENV) (PyTorch among it)"
-	@$(PIP) install -c constraints.txt -e '.[dev,torch]'
+	@echo "installing what the tests need into $(VENV) (PyTorch and TensorRT-RTX among it)"
+	@$(PIP) install -c constraints.txt -e '.[dev,torch,rtx]'
 	@touch $@
 
 $(VENV)/typed/.ready: $(VENV)/.ready-for-tests $(SOURCES)

@@ -9,6 +9,7 @@ from ernie_cli.model import Model
 from ernie_cli.route import Options
 
 NEEDS: tuple[str, ...] = ()
+CHECK_NEEDS = ("onnxruntime",)  # for the parity check at the end, unless --no-verify
 
 
 def convert(model: Model, out: Path, options: Options) -> Model:

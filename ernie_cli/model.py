@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 
 from . import __version__
 from .errors import InputError
-from .staging import MANIFEST, write_file
+from .staging import MANIFEST, safe_join, write_file
 
 #: What the folder (or file) of each format is recognised by, first match wins. Checkpoints come before: see `identify`.
 _FILES_OF_FORMAT = (
@@ -28,6 +29,8 @@ _FILES_OF_FORMAT = (
 #: Larger files are told apart by size, time of change, head and tail: hashing 40 GB before doing nothing is no "up to date".
 _HASH_WHOLE_BYTES = 4 << 20
 _HASH_ENDS_BYTES = 1 << 20
+#: Somebody's home, or /, is no model: stop before reading all of it.
+_MOST_FILES = 10_000
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,13 @@ class Model:
         path = Path(path)
         if not path.exists():
             raise InputError(f"no such file or folder: {path}", "`ernie download` lists the models it can fetch")
+        if not (path.is_file() or path.is_dir()):
+            raise InputError(f"{path}: neither a file nor a folder", "name a model's folder, or a file of it")
         manifest = read_manifest(path)
-        return cls(path, manifest.get("format") or identify(path), manifest)
+        named = manifest.get("format") or identify(path)
+        if not isinstance(named, str):
+            raise InputError(f"{path / MANIFEST}: `format` is no text", f"remove {path / MANIFEST}, or make the folder again")
+        return cls(path, named, manifest)
 
     @property
     def folder(self) -> Path:
@@ -79,9 +87,12 @@ class Model:
             return self.path
         named = self.manifest.get("main")
         if named:
-            return self.path / str(named)
+            file = safe_join(self.path, str(named))
+            if not file.is_file():
+                raise InputError(f"{file}: no such file, though {MANIFEST} names it", "make the folder again")
+            return file
         patterns = dict(_FILES_OF_FORMAT).get(self.format, ())
-        found = sorted(file for pattern in patterns[:1] for file in self.path.glob(pattern))
+        found = sorted(file for pattern in patterns[:1] for file in self.path.glob(pattern) if file.is_file())
         if len(found) != 1:
             names = ", ".join(file.name for file in found) or "none"
             raise InputError(
@@ -108,7 +119,9 @@ def identify(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises InputError where it is no JSON, no object, or absurdly large (over 64 MiB)."""
+    """A JSON object from a file. Raises InputError where it is no file, no JSON, no object, or absurdly large (over 64 MiB)."""
+    if not path.is_file():  # a pipe or a device might never end
+        raise InputError(f"{path}: no file", "fetch or write the file again")
     if path.stat().st_size > 64 << 20:
         raise InputError(f"{path}: {path.stat().st_size} bytes are too many for such a file", "is it the right one?")
     try:
@@ -167,13 +180,17 @@ def _now() -> str:
 def fingerprint(path: Path) -> str:
     """A digest that changes when a model does: names, sizes and content of small files; head, tail and time of change of large ones.
 
-    Raises OSError where a file cannot be read.
+    A single file's config and tokenizer count too: `*.json` beside it. Raises OSError where a file cannot be read,
+    InputError where there are more files than any model has.
     """
     digest = hashlib.sha256()
     root = path if path.is_dir() else path.parent
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    for file in files:
-        if file.name == MANIFEST and path.is_dir():
+    listed = path.rglob("*") if path.is_dir() else {path, *root.glob("*.json")}
+    files = list(itertools.islice((file for file in listed if file.is_file()), _MOST_FILES + 1))
+    if len(files) > _MOST_FILES:
+        raise InputError(f"{path}: more than {_MOST_FILES} files: not a model", "name the folder that holds the model's files alone")
+    for file in sorted(files):
+        if file.name == MANIFEST:
             continue  # written by us, about the others
         stat = file.stat()
         digest.update(f"{file.relative_to(root)}\0{stat.st_size}\0".encode())
@@ -194,8 +211,15 @@ def work_key(source: str, options: Mapping[str, Any]) -> str:
 
 def is_up_to_date(out: Path, key: str) -> bool:
     """Whether `out` is the finished result of the work `key` and still holds every file it was written with."""
-    manifest = read_manifest(out)
-    if not key or manifest.get("key") != key:
+    try:
+        manifest = read_manifest(out)
+    except InputError:  # damaged: it is made again
         return False
-    files = manifest.get("files", {})
-    return all((out / name).is_file() and (out / name).stat().st_size == facts.get("size") for name, facts in files.items())
+    files = manifest.get("files")
+    if not key or manifest.get("key") != key or not isinstance(files, dict):
+        return False
+    return all(isinstance(facts, dict) and _has_size(out / name, facts.get("size")) for name, facts in files.items())
+
+
+def _has_size(file: Path, n_bytes: Any) -> bool:
+    return file.is_file() and file.stat().st_size == n_bytes

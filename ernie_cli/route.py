@@ -17,7 +17,7 @@ from . import console, host
 from .errors import ResourceError, UnsupportedError, UsageError
 from .model import Model, fingerprint, is_up_to_date, work_key, write_manifest
 from .need import need
-from .staging import check_replaceable, recover, staged
+from .staging import check_replaceable, staged
 
 FORMATS = ("hf", "paddle", "onnx")
 
@@ -97,13 +97,13 @@ def plan(model: str | Path, *, to: str, out: Path, options: Options | None = Non
     if source.format == to:
         raise UsageError(f"{source.path} is {to} already", f"--to {' or --to '.join(f for f in FORMATS if f != to)}")
     out = out.absolute()
-    if out == source.folder.absolute() or source.folder.absolute() in out.parents or out in source.folder.absolute().parents:
+    place, home = out.resolve(), source.folder.resolve()
+    if place == home or home in place.parents or place in home.parents:
         raise UsageError(f"-o {out} and the source {source.folder} lie inside each other", "choose another place with -o")
     chain = find(source.format, to)
     for module in map(_load, chain):
-        for name in module.NEEDS:
+        for name in (*module.NEEDS, *(getattr(module, "CHECK_NEEDS", ()) if options.verify else ())):
             need(name)
-    recover(out)
     check_replaceable(out)
     key = work_key(fingerprint(source.path), {"to": to, **asdict(options)})
     needed = sum(int(module.output_bytes(source, options)) for module in map(_load, chain))

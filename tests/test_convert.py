@@ -182,3 +182,12 @@ def test_kill_at_random_moments_never_leaves_half_a_model(checkpoint, tmp_path):
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert json.loads((out / "ernie.json").read_text())["files"] == wanted
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "o"]
+
+
+def test_a_missing_checker_is_known_before_work(checkpoint, tmp_path, capsys, monkeypatch):
+    folder, _ = checkpoint()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # what an install without [cpu] looks like to `import`
+    assert convert(folder, "--to", "onnx", "-o", tmp_path / "o") == 5
+    assert "ernie-cli[cpu]" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf"]
+    assert convert(folder, "--to", "onnx", "--no-verify", "-o", tmp_path / "o") == 0

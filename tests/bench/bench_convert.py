@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 
 import rounds
-import seeded
 
 
 def peer_checkpoint(source: Path, folder: Path) -> Path:
@@ -43,8 +42,7 @@ def main() -> None:
     parser.add_argument("--peer-python", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    source = seeded.make(args.work / "checkpoint")
+    source = rounds.checkpoint(args.work)
     peer = peer_checkpoint(source, args.work / "peer-checkpoint")
     builder = [args.peer_python, "-m", "onnxruntime_genai.models.builder", "-i", str(peer), "-o", str(args.work / "genai")]
     results = rounds.take_turns(

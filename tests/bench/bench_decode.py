@@ -13,7 +13,6 @@ from pathlib import Path
 
 import bench_convert
 import rounds
-import seeded
 
 from ernie_cli import host
 
@@ -28,7 +27,7 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--new", type=int, default=64)
     args = parser.parse_args()
-    source = seeded.make(args.work / "checkpoint")
+    source = rounds.checkpoint(args.work)
     sizes = [str(args.prompt), str(args.new), str(host.cores())]
     contenders = {}
     for cache in ("static", "growing"):

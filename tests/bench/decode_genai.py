@@ -1,4 +1,7 @@
-"""One run of onnxruntime-genai's generator: `python decode_genai.py MODEL PROMPT NEW THREADS` prints JSON tok/s. Runs in the peers' environment."""
+"""One run of onnxruntime-genai's generator: `python decode_genai.py MODEL PROMPT NEW THREADS` prints JSON tok/s.
+
+Runs in the peers' environment (peers.txt). Used by bench_decode.py.
+"""
 
 from __future__ import annotations
 

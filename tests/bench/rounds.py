@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 Sample = dict[str, float]
@@ -50,6 +51,13 @@ def printed(command: list[str]) -> Sample:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     result: Sample = json.loads(done.stdout.strip().splitlines()[-1])
     return result
+
+
+def checkpoint(work: Path) -> Path:
+    """The seeded 0.3B-shaped checkpoint in `work`, made by a process of its own: a child's peak memory starts from its parent's."""
+    work.mkdir(parents=True, exist_ok=True)
+    subprocess.run([sys.executable, str(Path(__file__).with_name("seeded.py")), str(work / "checkpoint")], check=True, stdout=sys.stderr)
+    return work / "checkpoint"
 
 
 def table(results: Mapping[str, Mapping[str, float]]) -> str:
