@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ernie_cli import console, options
+from ernie_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from ernie_cli.route import Plan
 
 
 class Format(str, Enum):
@@ -36,7 +40,7 @@ def convert(
     dtype: Annotated[Dtype, typer.Option("--dtype", help="Type of weights and activations of a graph.")] = Dtype.fp32,
     kv_cache: Annotated[KvCache, typer.Option("--kv-cache", help="How a graph keeps earlier tokens.")] = KvCache.auto,
     all_logits: Annotated[bool, typer.Option("--all-logits", help="Logits of every token, for scoring.")] = False,
-    max_shard_gb: Annotated[float, typer.Option("--max-shard-gb", min=0.000001, help="Split larger checkpoints.")] = 5.0,
+    max_shard_gb: Annotated[float, typer.Option("--max-shard-gb", help="Split larger checkpoints.")] = 5.0,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the parity check; the record says so.")] = False,
     force: options.Force = False,
     dry_run: options.DryRun = False,
@@ -50,9 +54,12 @@ def convert(
     """
     from ernie_cli import named, route
 
+    if not 1e-6 <= max_shard_gb <= 1e6:  # NaN fails, too
+        raise UsageError(f"--max-shard-gb {max_shard_gb:g} makes no sense", "give gigabytes, as in --max-shard-gb 5")
     chosen = route.Options(dtype.value, kv_cache.value, all_logits, not no_verify, round(max_shard_gb * 1e9))
     source = named.resolve(model)
-    target = out or Path(f"{source.name}-{to.value}")
+    name = model if model == named.EMBEDDED else source.resolve().name
+    target = out or Path(f"{name}-{to.value}")
     plan = route.plan(source, to=to.value, out=target, options=chosen)
     if dry_run:
         console.result(_plan_text(plan), data=plan.as_dict())
@@ -62,8 +69,8 @@ def convert(
     console.result(_result_text(made.path, made.manifest.get("checks", [])), data=data)
 
 
-def _plan_text(plan: object) -> str:
-    facts = plan.as_dict()  # type: ignore[attr-defined]
+def _plan_text(plan: Plan) -> str:
+    facts = plan.as_dict()
     state = "up to date: nothing to do" if facts["up_to_date"] else f"writes about {console.size(facts['bytes_needed'])}"
     return f"{facts['source']} ({facts['format']}) → {' → '.join(facts['route'])} → {facts['out']}: {state}"
 

@@ -57,7 +57,7 @@ def download(
     from ernie_cli.hub.wish import wish
 
     if model is None:
-        console.result(None if console.settings.json else render.catalogue(), data=render.catalogue_data())
+        console.result(None if console.settings.json else render.catalogue(), data={"models": render.catalogue_data()})
         return
     wanted = wish(model, out, source=source.value, revision=revision, include=include or (), exclude=exclude or ())
     if dry_run:

@@ -37,7 +37,7 @@ def run(
     seed: Annotated[int | None, _sampling("Repeat the choices of an earlier run.", show_default="random")] = None,
     backend: Annotated[str, typer.Option(help="What runs the model: onnxruntime, fake or auto.")] = "auto",
     device: options.DeviceName = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="one per core")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=512, help="CPU threads.", show_default="one per core")] = None,
 ) -> None:
     """Ask a model; on a terminal and without a prompt, talk with it.
 

@@ -127,9 +127,11 @@ def _fail_usage(err: Any) -> int:
 def _fail_os(err: OSError) -> int:
     where = f"{err.filename}: " if err.filename else ""
     what = f"{where}{err.strerror or err}"
-    if err.errno in (errno.ENOSPC, errno.EDQUOT):
+    if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # the last one: `ulimit -f`, or what the disk's format allows
         return _fail(7, what, "free some space, or choose another place with -o")
-    if err.errno in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EROFS):
+    if err.errno == errno.ENOMEM:
+        return _fail(7, what, "close other programs; `ernie doctor` shows what is free")
+    if err.filename or err.errno == errno.EIO:  # what the system says about a file is no bug of ours
         return _fail(3, what, "check the path and who may read and write it")
     return _fail_bug(err)
 
@@ -141,6 +143,10 @@ def _fail_bug(err: Exception) -> int:
 
 def entry() -> None:
     """The console script."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:  # closed (`>&-`): a file opened next would take its number, and what is printed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+            setattr(sys, name, open(descriptor, "w"))  # noqa: SIM115 (for as long as the process lives)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe that cannot show 中 gets \u4e2d, not a failure
             stream.reconfigure(errors="backslashreplace")

@@ -8,10 +8,11 @@ printed instead when --json is given). Everything said along the way goes throug
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ def _rich(file: Any) -> Console:
 def result(text: RenderableType | None = None, *, data: Any = None) -> None:
     """Print the result of a command: `data` as JSON under --json, else `text` (a string or any rich renderable)."""
     if settings.json:
-        print(json.dumps(data, ensure_ascii=False, indent=2, allow_nan=False, default=str))
+        print(json.dumps(_finite(data), ensure_ascii=False, indent=2, allow_nan=False, default=str))
     elif isinstance(text, str):
         print(text)
     elif text is not None and sys.stdout.isatty():
@@ -53,6 +54,15 @@ def result(text: RenderableType | None = None, *, data: Any = None) -> None:
             console.print(text)
         print("\n".join(line.rstrip() for line in lines.get().splitlines()))  # tables pad their last column
     sys.stdout.flush()
+
+
+def _finite(data: Any) -> Any:
+    """The same with null where a number is NaN or infinite, which JSON cannot say (and files that we quote do)."""
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {name: _finite(value) for name, value in data.items()}
+    return [_finite(value) for value in data] if isinstance(data, (list, tuple)) else data
 
 
 def stream(text: str) -> None:
@@ -86,8 +96,8 @@ def warn(text: str) -> None:
 
 
 def error(message: str, hint: str = "") -> None:
-    """The last words of a failed command."""
-    _say(f"error: {message}", "31")
+    """The last words of a failed command. Whatever names and texts of others the message quotes, it stays one line."""
+    _say(f"error: {printable(message)}", "31")
     if hint:
         _say(f"hint: {hint}", "")
 
@@ -152,6 +162,11 @@ def _ticker(title: str, total: float | None, every_s: float = 10.0) -> Callable[
         info(f"{title}:{share or f' {done:.0f}'}{f' ({note})' if note else ''}")
 
     return update
+
+
+def printable(text: str) -> str:
+    """Control characters as \\x1b and the like: a file cannot drive the terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def size(n_bytes: float) -> str:

@@ -1,9 +1,13 @@
 """`need("onnxruntime")` → the module, or a MissingError that says which extra brings it. Nothing is ever installed here."""
 
 import importlib
+import os
 from types import ModuleType
 
 from .errors import MissingError
+
+#: onnxruntime 1.31 keeps a device id and reports use to its maker unless told not to before it is loaded. We report nothing.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 #: module → the extra of this package that installs it ("" = a base dependency whose absence means a broken install)
 EXTRAS = {

@@ -7,6 +7,7 @@ renames. An exception removes it; a kill leaves it, and the next run for the sam
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import shutil
@@ -19,25 +20,24 @@ from .errors import ErnieError, UsageError
 MANIFEST = "ernie.json"
 
 
+class Busy(UsageError):
+    """Another process is making the same result."""
+
+
 @contextmanager
 def staged(out: Path, *, resume: bool = False, keep_on_error: bool = False) -> Iterator[Path]:
     """Yield `<out>.partial`; on success it becomes `out`, replacing an older result of ours.
 
-    Raises UsageError where `out` holds something this tool did not make, or another process is making it.
+    Raises UsageError where `out` holds something this tool did not make, Busy where another process is making it.
     With `keep_on_error` an exception leaves the partial folder for the next run to resume.
     """
-    out = Path(os.path.abspath(out))
-    recover(out)
+    out = Path(os.path.realpath(out))  # where `out` is a link, what it points to is replaced
     check_replaceable(out)
-    partial = out.with_name(out.name + ".partial")
+    partial = _partial(out)
     partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.mkdir(exist_ok=True)
-    lock = os.open(partial, os.O_RDONLY)
+    lock = _locked(partial, out)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            raise UsageError(f"another ernie is making {out} right now", "wait for it, or choose another -o") from err
+        _recover(out)
         if not resume:
             _empty(partial)
         try:
@@ -51,18 +51,43 @@ def staged(out: Path, *, resume: bool = False, keep_on_error: bool = False) -> I
         os.close(lock)
 
 
-def recover(out: Path) -> None:
-    """Finish what a kill between the two renames of an earlier `_publish` left: the old result comes back."""
-    old = out.with_name(out.name + ".old")
-    if old.exists():
-        if out.exists():
-            shutil.rmtree(old)
-        else:
-            old.rename(out)
+def wait_for(out: Path) -> None:
+    """Return when no other process is making `out` (any more)."""
+    try:
+        lock = os.open(_partial(Path(os.path.realpath(out))), os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    finally:
+        os.close(lock)
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name(out.name + ".partial")
+
+
+def _locked(partial: Path, out: Path) -> int:
+    """A descriptor of the folder `partial`, made if need be, that no other process has a lock on."""
+    while True:
+        if partial.is_symlink() or (partial.exists() and not partial.is_dir()):
+            raise UsageError(f"{partial} is in the way: the result is prepared there", "move it, or choose another -o")
+        partial.mkdir(exist_ok=True)
+        lock = os.open(partial, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if partial.is_dir() and os.path.samestat(os.fstat(lock), partial.stat()):
+                return lock
+        except BlockingIOError as err:
+            os.close(lock)
+            raise Busy(f"another ernie is making {out} right now", "wait for it, or choose another -o") from err
+        os.close(lock)  # between mkdir and lock another process finished and took the folder away
 
 
 def check_replaceable(out: Path) -> None:
     """Raise UsageError unless `out` is free: absent, an empty folder, or a folder this tool made (it holds ernie.json)."""
+    if out.is_mount():
+        raise UsageError(f"{out} is a mount point, which cannot be replaced as a whole", f"choose a folder in it: -o {out / 'model'}")
     if not out.exists() or (out.is_dir() and ((out / MANIFEST).is_file() or not any(out.iterdir()))):
         return
     raise UsageError(f"{out} exists and was not made by ernie: it will not be replaced", "choose another place with -o")
@@ -113,9 +138,37 @@ def _publish(partial: Path, out: Path) -> None:
     for path in partial.rglob("*"):
         fsync(path)
     fsync(partial)
-    old = out.with_name(out.name + ".old")
-    if out.exists():
-        out.rename(old)
-    partial.rename(out)
+    if out.exists() and _swap(partial, out):
+        old = partial
+    else:
+        old = _replaced(out)
+        if out.exists():
+            out.rename(old)
+        partial.rename(out)
     fsync(out.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _swap(a: Path, b: Path) -> bool:
+    """Exchange two folders in one step, so that at no moment either name is missing. False where system or disk cannot."""
+    libc = ctypes.CDLL(None)
+    names = os.fsencode(a), os.fsencode(b)
+    if hasattr(libc, "renameat2"):  # Linux: renameat2(2), -100 is AT_FDCWD, 2 is RENAME_EXCHANGE
+        return bool(libc.renameat2(-100, names[0], -100, names[1], 2) == 0)
+    if hasattr(libc, "renamex_np"):  # macOS: renamex_np(2), 2 is RENAME_SWAP
+        return bool(libc.renamex_np(*names, 2) == 0)
+    return False
+
+
+def _replaced(out: Path) -> Path:
+    """Where the old result stands between two renames, where swapping is not possible."""
+    return out.with_name(f".{out.name}.replaced-by-ernie")
+
+
+def _recover(out: Path) -> None:
+    """After a kill between those renames the old result comes back. Only for who holds the lock."""
+    old = _replaced(out)
+    if old.is_dir() and not out.exists():
+        old.rename(out)
+    elif old.is_dir():
+        shutil.rmtree(old, ignore_errors=True)

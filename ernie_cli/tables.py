@@ -12,6 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from .console import printable
+
 #: A word that stands alone in a cell → how it is shown. Meaning never hangs on the colour alone.
 _STYLES = {"ok": "green", "passed": "green", "limited": "yellow", "missing": "red", "failed": "red"}
 
@@ -57,8 +59,3 @@ def sections(*parts: tuple[str, RenderableType | None]) -> Group:
 def cell(value: str) -> Text:
     """Plain text, coloured where it is a verdict."""
     return Text(printable(value), style=_STYLES.get(value, ""))
-
-
-def printable(text: str) -> str:
-    """Control characters as \\x1b and the like: a file cannot drive the terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

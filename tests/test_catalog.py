@@ -62,5 +62,5 @@ def test_no_argument_lists_the_catalogue(capsys: pytest.CaptureFixture[str]) -> 
     assert all(entry.name in listed for entry in catalog.entries())
     assert EMBEDDED in listed
     assert app.main(["download", "--json"]) == 0
-    entries = json.loads(capsys.readouterr().out)
+    entries = json.loads(capsys.readouterr().out)["models"]
     assert {repo["hf"] for entry in entries for repo in entry["repos"].values()} == REPOS

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..model import read_json
+from .bounded import bounded
 from .special_tokens import declared
 from .tokenizer import Tokenizer
 
@@ -19,6 +20,9 @@ from .tokenizer import Tokenizer
 Message = Mapping[str, Any]
 #: No conversation is this long; a template that goes on regardless is broken or hostile.
 _MAX_CHARS = 64 << 20
+_MAX_SECONDS, _MAX_BYTES = 5.0, 256 << 20
+#: Of a power, which is one step, however long it takes.
+_MAX_BITS = 1 << 16
 
 
 class ChatTemplate:
@@ -40,15 +44,17 @@ class ChatTemplate:
         """The conversation as text. Raises InputError where the template cannot take these messages."""
         pieces, length = [], 0
         try:
-            for piece in self._template.generate(messages=list(messages), add_generation_prompt=add_generation_prompt, **self._names):
-                length += len(piece)
-                if length > _MAX_CHARS:
-                    raise InputError(f"{self._where}: the chat template writes without end", "use --raw, or mend the template")
-                pieces.append(piece)
+            with bounded(seconds=_MAX_SECONDS, n_bytes=_MAX_BYTES):
+                for piece in self._template.generate(messages=list(messages), add_generation_prompt=add_generation_prompt, **self._names):
+                    length += len(piece)
+                    if length > _MAX_CHARS:
+                        raise InputError(f"{self._where}: the chat template writes without end", "use --raw, or mend the template")
+                    pieces.append(piece)
         except InputError:
             raise
         except Exception as err:  # a template is a program: anything may go wrong in it
-            raise InputError(f"{self._where}: the chat template failed: {err}", "use --raw, or messages that it takes") from err
+            why = str(err) or type(err).__name__
+            raise InputError(f"{self._where}: the chat template failed: {why}", "use --raw, or messages that it takes") from err
         return "".join(pieces)
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
@@ -107,10 +113,20 @@ def _compile(source: str, where: str) -> Any:
     def tojson(value: Any, indent: int | None = None) -> str:
         return json.dumps(value, ensure_ascii=False, indent=indent)
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    class Sandbox(ImmutableSandboxedEnvironment):
+        intercepted_binops = frozenset({"**"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            if isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > _MAX_BITS:
+                raise OverflowError("a power of too many digits")
+            return super().call_binop(context, operator, left, right)
+
+    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
     environment.globals["raise_exception"] = raise_exception
     environment.filters["tojson"] = tojson
     try:
-        return environment.from_string(source)
-    except (jinja2.TemplateError, RecursionError) as err:
-        raise InputError(f"{where}: the chat template is broken: {err}", "use --raw, or fetch the file again") from err
+        with bounded(seconds=_MAX_SECONDS, n_bytes=_MAX_BYTES):
+            return environment.from_string(source)
+    except (jinja2.TemplateError, RecursionError, SyntaxError, TimeoutError, MemoryError) as err:
+        why = str(err) or type(err).__name__
+        raise InputError(f"{where}: the chat template is broken: {why}", "use --raw, or fetch the file again") from err

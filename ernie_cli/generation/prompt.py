@@ -14,6 +14,8 @@ from .special_tokens import eos_ids
 from .tokenizer import Tokenizer
 
 ROLES = ("system", "user", "assistant", "tool")
+#: Words have five or ten, the runs of spaces that some vocabularies hold up to 128.
+_MOST_CHARS_PER_TOKEN = 128
 
 
 class Prompter:
@@ -37,7 +39,9 @@ class Prompter:
         """
         if self.template is not None:
             return self.messages([{"role": "user", "content": text}])
-        ids = self._tokenizer().encode(text, special=True)
+        tokenizer = self._tokenizer()
+        self._refuse_endless(len(text))
+        ids = tokenizer.encode(text, special=True)
         if not ids:
             raise UsageError("the prompt is empty", "ernie run MODEL 'some text'")
         return self.ids(ids, "the prompt")
@@ -53,7 +57,13 @@ class Prompter:
             raise UsageError("this model is run without a chat template: it takes bare prompts, not messages", hint)
         if self._system is not None and not any(message["role"] == "system" for message in messages):
             messages = [{"role": "system", "content": self._system}, *messages]
+        self._refuse_endless(sum(len(message["content"]) for message in messages if isinstance(message["content"], str)))
         return self.template.encode(messages)
+
+    def _refuse_endless(self, chars: int) -> None:
+        """Encoding takes a hundred times the memory of the text: what can never fit is not encoded to find out."""
+        if chars > self._info.context * _MOST_CHARS_PER_TOKEN:
+            raise UsageError(f"the prompt has {chars} characters, and the context holds {self._info.context} tokens", "shorten it")
 
     def ids(self, ids: Sequence[int], what: str) -> list[int]:
         """Token ids, checked: raises InputError where one is outside the vocabulary, UsageError where they exceed the context."""

@@ -37,8 +37,8 @@ def _text(entry: Any) -> str | None:
 def _id(value: Any, file: Path) -> int:
     """Raises InputError unless `value` is a token id, as a number or as digits."""
     text = str(value)
-    if isinstance(value, bool) or not (text.isascii() and text.isdigit()):
-        raise InputError(f"{file}: {value!r} is not a token id", "fetch the tokenizer's files again")
+    if isinstance(value, bool) or len(text) > 20 or not (text.isascii() and text.isdigit()):
+        raise InputError(f"{file}: {text[:80]!r} is not a token id", "fetch the tokenizer's files again")
     return int(text)
 
 

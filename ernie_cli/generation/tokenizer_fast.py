@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,14 @@ class FastCodec:
     """`special`: text → id of the control tokens."""
 
     def __init__(self, file: Path, declared: Declared) -> None:
-        self._tokenizer = _load(file)
+        self._file = file
+        with _translated(file):
+            self._open(declared)
+
+    def _open(self, declared: Declared) -> None:
+        import tokenizers
+
+        self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(self._file))
         self._tokenizer.no_truncation()  # a file may carry both, left over from training
         self._tokenizer.no_padding()
         self.special = self._specials(declared)
@@ -53,7 +62,8 @@ class FastCodec:
 
     def encode(self, text: str) -> list[int]:
         """Token ids; control tokens in the text are recognised, none is added."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        with _translated(self._file):
+            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def token_bytes(self, token: int) -> bytes:
         """What the token adds to a text that it does not begin; b"" for control tokens and unknown ids."""
@@ -76,12 +86,13 @@ class FastCodec:
         return str(self._tokenizer.decode([*self._anchor, token]))[len(self._anchor_text) :].encode()
 
 
-def _load(file: Path) -> Any:
-    import tokenizers
-
+@contextmanager
+def _translated(file: Path) -> Iterator[None]:
     try:
-        return tokenizers.Tokenizer.from_file(str(file))
-    except Exception as err:  # the library raises bare Exceptions
+        yield
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as err:  # the library raises bare Exceptions, and where it panics what is none
         raise InputError(f"{file}: not a tokenizer: {err}", "fetch the file again, or convert again from a whole model") from err
 
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import console, model
+from ..console import printable
 from ..errors import InputError, ResourceError
 from ..staging import safe_join, staged
-from ..tables import printable
 from . import aistudio, embedded, fit, hf, listing, lock, modelscope, transport
 from .fetch import Fetched, Job, fetch
 from .listing import HALVES, Listing, RemoteFile, Source

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .. import catalog
+from ..console import printable
 from ..errors import ErnieError, InputError, NetworkError, UsageError
 from ..staging import MANIFEST, safe_join
-from ..tables import printable
 from .transport import Refused
 
 #: Where half-fetched files lie inside `<out>.partial`.

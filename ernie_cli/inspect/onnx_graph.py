@@ -133,7 +133,7 @@ def _tensor(tensor: Any) -> dict[str, Any]:
         stored = _count(where.get("length", str(expected)))
     else:
         stored = len(tensor.raw_data) if tensor.HasField("raw_data") else expected  # typed fields are not packed to size
-    if min(shape, default=0) < 0 or (bits and stored != expected):
+    if min(shape, default=0) < 0 or (bits and stored != expected) or facts.get("offset", 0) < 0:
         facts["problem"] = f"tensor `{facts['name']}`, {dtype} {shape}, takes {expected} bytes and has {stored}"
     return facts
 

@@ -13,6 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
+from ..errors import InputError
+from ..model import Model
+
 
 @dataclass(frozen=True)
 class SessionInfo:
@@ -24,6 +27,17 @@ class SessionInfo:
     vocab_size: int
     context: int
     batch: int
+
+
+def count(model: Model, name: str, default: int) -> int:
+    """A whole number from config.json, `default` where it has none. Raises InputError where it is anything else."""
+    value = model.config().get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 31:
+        what = f"{model.folder / 'config.json'}: {name} is {value!r:.80}, a positive number expected"
+        raise InputError(what, "compare it with the config.json of the published model")
+    return value
 
 
 class Session(Protocol):

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import InputError, UsageError
+from ..errors import UsageError
 from ..model import Model
-from . import SessionInfo
+from . import SessionInfo, count
 
 #: Opens whatever it is given, but is never chosen unless named.
 FORMATS: tuple[str, ...] = ()
@@ -23,18 +23,9 @@ _CONTEXT = 2048
 
 def open(model: Model, device: str = "auto", *, batch: int = 1, context: int | None = None, threads: int | None = None) -> FakeSession:
     """vocab_size and max_position_embeddings come from config.json where there is one; `context` may be any number."""
-    config = model.config()
-    vocabulary = _positive(config.get("vocab_size"), _VOCABULARY, "vocab_size", model)
-    limit = _positive(config.get("max_position_embeddings"), _CONTEXT, "max_position_embeddings", model)
+    vocabulary = count(model, "vocab_size", _VOCABULARY)
+    limit = count(model, "max_position_embeddings", _CONTEXT)
     return FakeSession(SessionInfo("fake", "cpu", vocabulary, context or limit, batch))
-
-
-def _positive(value: object, default: int, name: str, model: Model) -> int:
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 31:
-        raise InputError(f"{model.folder / 'config.json'}: {name} is {value!r}, a positive number expected")
-    return value
 
 
 class FakeSession:

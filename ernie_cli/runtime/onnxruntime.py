@@ -15,7 +15,7 @@ from .. import console, host
 from ..errors import InputError, MissingError, ResourceError, UnsupportedError, UsageError
 from ..model import Model
 from ..need import need
-from . import Session, SessionInfo
+from . import Session, SessionInfo, count
 from .growing import GrowingRows
 from .static import StaticRows
 from .widen import widened
@@ -26,6 +26,7 @@ FORMATS = ("onnx",)
 DEFAULT_CONTEXT = 4096
 #: Longer prompts go in pieces: attention holds heads × new tokens × all tokens scores at once.
 PREFILL_CHUNK = 512
+_CACHE_TYPES = ("tensor(float)", "tensor(float16)")
 
 
 def open(model: Model, device: str = "auto", *, batch: int = 1, context: int | None = None, threads: int | None = None) -> Session:
@@ -37,20 +38,37 @@ def open(model: Model, device: str = "auto", *, batch: int = 1, context: int | N
     """
     file = model.main_file()
     session, where = create_session(file, device, threads)
-    inputs = {value.name: value for value in session.get_inputs()}
-    if "input_ids" not in inputs:
-        names = ", ".join(list(inputs)[:6])
-        raise UnsupportedError(f"{file}: not a decoder: it has no input `input_ids` (it has {names})", "`ernie inspect` shows what it is")
-    limit = int(model.config().get("max_position_embeddings") or DEFAULT_CONTEXT)
+    vocab = _vocabulary(session, file)
+    limit = count(model, "max_position_embeddings", DEFAULT_CONTEXT)
     if context is not None and context > limit:
         raise UsageError(f"--context {context} is more than the model's {limit}", f"--context {limit} is the most")
-    logits = next((value for value in session.get_outputs() if value.name == "logits"), None)
-    if logits is None:
-        raise UnsupportedError(f"{file}: a decoder without an output named `logits`", "convert the checkpoint again")
-    vocab = int(logits.shape[-1])
     info = SessionInfo("onnxruntime", where, vocab, context or min(limit, DEFAULT_CONTEXT), batch)
-    rows = StaticRows if "positions" in inputs else GrowingRows
-    return DecoderSession(info, rows(session, info))
+    rows = StaticRows if "positions" in [value.name for value in session.get_inputs()] else GrowingRows
+    return DecoderSession(info, rows(session, info), file)
+
+
+def _vocabulary(session: Any, file: Path) -> int:
+    """The width of the logits. Raises UnsupportedError unless the graph's inputs and outputs are those of graph/cache.py."""
+    inputs = {value.name: value for value in session.get_inputs()}
+    outputs = {value.name: value for value in session.get_outputs()}
+    prefix, back = ("cache.", "cache_out.") if "positions" in inputs else ("past.", "present.")
+    caches = {name: value for name, value in inputs.items() if name.startswith(prefix)}
+    problems = [f"no input `{name}`" for name in ("input_ids", f"{prefix}0.key") if name not in inputs]
+    problems += [f"an input `{name}`" for name in inputs if name not in ("input_ids", "positions", *caches)]
+    problems += [f"no output `{name}`" for name in ("logits", *(name.replace(prefix, back, 1) for name in caches)) if name not in outputs]
+    wrong = [name for name, value in caches.items() if value.type not in _CACHE_TYPES or not _fixed(value.shape, 4, 1, 3)]
+    problems += [f"`{name}` of another shape or type" for name in wrong]
+    if "logits" in outputs and not _fixed(outputs["logits"].shape, len(outputs["logits"].shape), -1):
+        problems.append("logits of unknown width")
+    if problems:
+        what = f"{file}: not a decoder that `ernie convert` made: {', '.join(problems[:4])}"
+        raise UnsupportedError(what, f"convert the checkpoint; `ernie inspect {file}` shows what this is")
+    return int(outputs["logits"].shape[-1])
+
+
+def _fixed(shape: Sequence[Any], rank: int, *axes: int) -> bool:
+    """Whether a shape has this rank, and a number that memory may hold on these axes."""
+    return 0 < rank == len(shape) and all(isinstance(shape[axis], int) and 0 < shape[axis] < 1 << 24 for axis in axes)
 
 
 def create_session(file: Path, device: str = "auto", threads: int | None = None) -> tuple[Any, str]:
@@ -73,7 +91,10 @@ def create_session(file: Path, device: str = "auto", threads: int | None = None)
             raise _translated(file, err) from err
     console.detail("computing bfloat16 in float32: onnxruntime has no bfloat16 kernels for the CPU")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
-    return ort.InferenceSession(wide, options, providers=[provider]), where
+    try:
+        return ort.InferenceSession(wide, options, providers=[provider]), where
+    except Exception as err:
+        raise _translated(file, err) from err
 
 
 def _provider(ort: Any, device: str) -> tuple[str, str]:
@@ -98,16 +119,17 @@ def _translated(file: Path, err: Exception) -> Exception:
             f"{file}: this onnxruntime is too old for the graph's opset: {text}", "pip install -U onnxruntime (1.24 or newer)"
         )
     if "bad_alloc" in text or "Failed to allocate" in text:
-        return ResourceError(f"{file}: not enough memory to open it: {text}", "close other programs, or convert with --dtype fp16")
-    return InputError(f"{file}: onnxruntime cannot open it: {text}", "convert the model again; `ernie inspect` shows what the file is")
+        return ResourceError(f"{file}: not enough memory to run it: {text}", "close other programs, or convert with --dtype fp16")
+    return InputError(f"{file}: onnxruntime cannot run it: {text}", "convert the model again; `ernie inspect` shows what the file is")
 
 
 class DecoderSession:
     """The Session contract over rows of one kind: checks what comes in, leaves the cache to `rows`."""
 
-    def __init__(self, info: SessionInfo, rows: StaticRows | GrowingRows) -> None:
+    def __init__(self, info: SessionInfo, rows: StaticRows | GrowingRows, file: Path) -> None:
         self.info = info
         self._rows = rows
+        self._file = file
         self._lengths = [0] * info.batch
 
     def step(self, tokens: np.ndarray, rows: Sequence[int] | None = None) -> np.ndarray:
@@ -117,10 +139,19 @@ class DecoderSession:
         self._check(tokens, chosen)
         for start in range(0, tokens.shape[1], PREFILL_CHUNK):
             chunk = np.ascontiguousarray(tokens[:, start : start + PREFILL_CHUNK])
-            logits = self._rows.step(chunk, chosen, [self._lengths[row] for row in chosen])
+            try:
+                logits = self._rows.step(chunk, chosen, [self._lengths[row] for row in chosen])
+            except Exception as err:
+                if not type(err).__module__.startswith("onnxruntime"):
+                    raise
+                raise _translated(self._file, err) from err
             for row in chosen:
                 self._lengths[row] += chunk.shape[1]
-        return logits[:, -1] if logits.ndim == 3 else logits  # a graph made with --all-logits gives [n, S, V]
+        last = logits[:, -1] if logits.ndim == 3 else logits  # a graph made with --all-logits gives [n, S, V]
+        if last.shape != (len(chosen), self.info.vocab_size):
+            what = f"{self._file}: its logits are {list(last.shape)}, not [{len(chosen)}, {self.info.vocab_size}] as it says"
+            raise InputError(what, "convert the model again")
+        return last
 
     def length(self, row: int = 0) -> int:
         return self._lengths[row]

@@ -13,9 +13,10 @@ from pathlib import Path
 from types import ModuleType
 
 from .. import console
-from ..errors import UnsupportedError, UsageError
+from ..errors import InputError, UnsupportedError, UsageError
 from ..model import Model, fingerprint, read_manifest
 from ..named import resolve
+from ..staging import Busy, wait_for
 from . import Session, __path__
 
 #: What checkpoints are converted to, so that a backend can open them.
@@ -74,16 +75,26 @@ def _openable(model: Model, backend: str, known: dict[str, ModuleType]) -> tuple
 
 
 def _converted(model: Model) -> Model:
-    """The model as ONNX, from the cache or converted into it now."""
+    """The model as ONNX, from the cache or converted into it now, by us or by another process that is at it."""
     from .. import route
 
-    out = cache_folder() / _GRAPH / f"{model.path.absolute().name}-{fingerprint(model.path)[:16]}"
-    plan = route.plan(model.path, to=_GRAPH, out=out)
-    if plan.up_to_date:
-        console.detail(f"using the ONNX form of {model.path} in {out}")
-    else:
+    out = cache_folder() / _GRAPH / f"{model.path.resolve().name}-{fingerprint(model.path)[:16]}"
+    while True:
+        plan = route.plan(model.path, to=_GRAPH, out=out)
+        if plan.up_to_date:
+            console.detail(f"using the ONNX form of {model.path} in {out}")
+            return Model.open(plan.out)
         console.info(f"converting {model.path} to ONNX for its first run; kept in {out}")
-    return Model.open(plan.out) if plan.up_to_date else route.run(plan)
+        try:
+            return route.run(plan)
+        except Busy:
+            console.info("another ernie is at it: waiting")
+            wait_for(out)
+        except PermissionError as err:
+            if not str(err.filename).startswith(str(cache_folder())):
+                raise
+            hint = f"set ERNIE_CACHE to a folder that may be, or run what `ernie convert {model.path} --to onnx` makes"
+            raise InputError(f"{err.filename}: the cache may not be written", hint) from err
 
 
 def cache_folder() -> Path:

@@ -8,15 +8,33 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read_bandwidth brings its own threads
+
 import bench_convert
+import numpy as np
 import rounds
 
 from ernie_cli import host
 
 HERE = Path(__file__).parent
+
+
+def read_bandwidth(n_bytes: int = 512 << 20, times: int = 3) -> rounds.Sample:
+    """GB/s at which all cores together read memory: dot products of arrays too large for any cache."""
+    arrays = [np.ones(n_bytes // 4, np.float32) for _ in range(host.cores())]
+    with ThreadPoolExecutor(len(arrays)) as pool:
+        start = time.perf_counter()
+        for _ in range(times):
+            list(pool.map(lambda array: np.dot(array, array), arrays))
+        seconds = time.perf_counter() - start
+    rate = n_bytes * len(arrays) * times / seconds / 1e9
+    return {"prefill": rate, "decode": rate}
 
 
 def main() -> None:
@@ -35,13 +53,21 @@ def main() -> None:
         rounds.timed([word for word in bench_convert.ours(source, out, "--no-verify", "--kv-cache", cache) if word != "--force"])
         command = [sys.executable, str(HERE / "decode_ours.py"), str(out), *sizes]
         contenders[f"ernie, {cache} cache"] = lambda command=command: rounds.printed(command)
-    peer = [args.peer_python, str(HERE / "decode_genai.py"), str(args.work / "genai"), *sizes]
-    contenders["onnxruntime-genai"] = lambda: rounds.printed(peer)
+    peers = {"onnxruntime-genai, its own number of threads": "0", f"onnxruntime-genai, {host.cores()} threads": str(host.cores())}
+    for name, threads in peers.items():
+        peer = [args.peer_python, str(HERE / "decode_genai.py"), str(args.work / "genai"), *sizes[:2], threads]
+        contenders[name] = lambda command=peer: rounds.printed(command)
+    contenders["reading memory"] = read_bandwidth
     results = rounds.take_turns(contenders, args.rounds)
+    memory = results.pop("reading memory")["decode"]
     print(rounds.table(results))
-    for name in list(results)[:-1]:
-        ratios = {key: results[name][key] / results["onnxruntime-genai"][key] for key in ("decode", "prefill")}
-        print(f"{name}: decode {ratios['decode']:.2f}x, prefill {ratios['prefill']:.2f}x the peer's (must be >= 1.5)")
+    for name in list(results)[: -len(peers)]:
+        for peer in peers:
+            ratios = {key: results[name][key] / results[peer][key] for key in ("decode", "prefill")}
+            print(f"{name} / {peer}: decode {ratios['decode']:.2f}x, prefill {ratios['prefill']:.2f}x")
+    weights = Path(args.work / "onnx-static" / "model.onnx.data").stat().st_size / 1e9
+    most = memory / weights
+    print(f"\nreading memory on all cores: {memory:.1f} GB/s; a token reads {weights:.2f} GB: at most {most:.1f} tok/s in fp32")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """One run of onnxruntime-genai's generator: `python decode_genai.py MODEL PROMPT NEW THREADS` prints JSON tok/s.
 
+THREADS 0: as many as it takes by itself.
+
 Runs in the peers' environment (peers.txt). Used by bench_decode.py.
 """
 
@@ -17,7 +19,10 @@ import onnxruntime_genai as og
 def main(path: str, prompt: int, new: int, threads: int) -> None:
     config_file = Path(path, "genai_config.json")
     config = json.loads(config_file.read_text())
-    config["model"]["decoder"]["session_options"]["intra_op_num_threads"] = threads
+    if threads:
+        config["model"]["decoder"]["session_options"]["intra_op_num_threads"] = threads
+    else:
+        config["model"]["decoder"]["session_options"].pop("intra_op_num_threads", None)
     config_file.write_text(json.dumps(config))
     model = og.Model(path)
     tokens = np.random.default_rng(0).integers(3, 1000, (1, prompt)).astype(np.int32)

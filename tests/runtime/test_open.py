@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,16 @@ def test_hf_paddle_and_onnx_say_the_same(source: tuple[Path, Any], tmp_path: Pat
     found = [run(capsys, str(place), "hello 世界", "--max-tokens", "24")[0] for place in places]
     assert len({json.dumps([entry["prompt_tokens"], entry["token_ids"], entry["text"]]) for entry in found}) == 1
     assert "converting" not in run(capsys, str(tmp_path / "onnx"), "hello")[1]
+
+
+@needs_onnxruntime
+def test_first_runs_at_the_same_time_wait_for_one_conversion(source: tuple[Path, Any], tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "ernie_cli", "run", str(source[0]), "hello", "--max-tokens", "2", "--json"]
+    runs = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [run.communicate() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0], said
+    assert len({json.dumps(json.loads(out)["token_ids"]) for out, _ in said}) == 1
+    assert len(list((tmp_path / "cache" / "onnx").iterdir())) == 1
 
 
 @needs_onnxruntime
