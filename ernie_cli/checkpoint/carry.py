@@ -15,6 +15,11 @@ _WEIGHTS = (
     ".safetensors", ".safetensors.index.json", ".pdparams", ".pdparams.index.json", ".pdopt", ".pdiparams", ".pdmodel", ".bin",
     ".bin.index.json", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".onnx.data", ".onnx_data", ".plan", ".engine",
 )  # fmt: skip
+#: What belongs to a model in every published repository of the family.
+_KNOWN = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "chat_template.jinja", "chat_template.json",
+)  # fmt: skip
 #: The largest tokenizer.json in use is a sixth of it.
 _LARGEST_BYTES = 200 << 20
 
@@ -22,11 +27,17 @@ _LARGEST_BYTES = 200 << 20
 def carry(source: Path, out: Path, *, rewritten: tuple[str, ...]) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Copy every small file of `source` that is neither weights, hidden, ours, nor in `rewritten`.
 
+    Where `source` is a file, its folder may hold anything: only the names in _KNOWN that stand beside it are taken.
     Returns (name → {size, sha256} of what was copied, the names of what was left behind).
     """
     copied: dict[str, dict[str, Any]] = {}
     left: list[str] = []
+    known = _KNOWN if source.is_file() else None
+    source = source if known is None else source.parent
     for folder, children, files in os.walk(source):
+        if known is not None:
+            children.clear()
+            files = [name for name in files if name in known]
         children[:] = sorted(name for name in children if not name.startswith((".", "__")))
         for name in sorted(files):
             path = Path(folder, name)

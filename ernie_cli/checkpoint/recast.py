@@ -50,7 +50,7 @@ def recast(model: Model, out: Path, target: Layout, options: Options) -> Model:
         files = write_checkpoint(out, specs, bands.fill, kind=_KIND[target], max_shard_bytes=_shard_limit(source, options))
     dtype = DTYPES[specs[0].dtype].name
     files |= _write_json(out, "config.json", config_json(source.config, dtype, target))
-    files |= _beside(source, out, target)
+    files |= _beside(source, out, target, model.path)
     _say_skipped(source)
     return write_manifest(
         out,
@@ -76,9 +76,9 @@ def _shard_limit(source: Checkpoint, options: Options) -> int | None:
     return None if len(files) == 1 and options.max_shard_bytes == type(options).max_shard_bytes else options.max_shard_bytes
 
 
-def _beside(source: Checkpoint, out: Path, target: Layout) -> dict[str, Any]:
+def _beside(source: Checkpoint, out: Path, target: Layout, path: Path) -> dict[str, Any]:
     """Tokenizer, chat template, licence and the like; tokenizer_config.json in the target's spelling."""
-    files, left = carry(source.folder, out, rewritten=("config.json", _TOKENIZER))
+    files, left = carry(path, out, rewritten=("config.json", _TOKENIZER))
     if (source.folder / _TOKENIZER).is_file():
         old = read_json(source.folder / _TOKENIZER)
         new = tokenizer_config_json(old, target)

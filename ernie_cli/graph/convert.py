@@ -35,7 +35,7 @@ def convert_checkpoint(model: Model, out: Path, options: Options) -> Model:
     start = time.perf_counter()
     exported = export(checkpoint, out, dtype=options.dtype, kv_cache=kv_cache, all_logits=options.all_logits)
     seconds = round(time.perf_counter() - start, 3)
-    carried, _ = carry(checkpoint.folder, out, rewritten=())
+    carried, _ = carry(model.path, out, rewritten=())
     files = {**exported.files, **carried}
     manifest: dict[str, Any] = {
         "architecture": checkpoint.config.model_type,

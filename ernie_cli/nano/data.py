@@ -15,7 +15,7 @@ HELD_OUT_PERCENT = 15
 HELD_OUT_PER_TASK = 14  # for each language, at most: some tables are too small for so many
 HELD_OUT_DRAWS = 4000  # then a small table has shown all it has
 CALIBRATION_TEXTS = 192
-RAW_SHARE = 0.2
+RAW_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ def conversation(rng: Random, seed: int) -> list[Segment]:
         return [Segment(prompt), Segment(chat.answer_text(line), answer=True, stop=True)]
     system = rng.choice(facts.SYSTEMS[lang]) + "\n" if rng.random() < 0.2 else ""
     segments = [Segment(f"{chat.CLS}{system}User: {prompt}\nAssistant: "), Segment(answer, answer=True)]
-    for _ in range(rng.choice((0, 0, 1, 2))):
+    for _ in range(rng.choice((0, 0, 0, 1, 2))):
         prompt, answer, _ = _turn(rng, seed)
         segments += [Segment(f"{chat.SEP}User: {prompt}\nAssistant: "), Segment(answer, answer=True)]
-    if rng.random() < 0.5:
+    if rng.random() < 0.3:
         # A program that keeps no cache encodes the whole history at once: ` Paris` is then one token, not two.
         segments = [Segment("".join(segment.text for segment in segments[:-1])), segments[-1]]
     return [*segments[:-1], Segment(segments[-1].text, answer=True, stop=True)]

@@ -68,8 +68,8 @@ SMALLER: Phrasings = {
 
 
 def compare(rng: Random, lang: str) -> Draw:
-    """The larger or the smaller of two different numbers below 1000."""
-    a, b = rng.sample(range(1000) if rng.random() < 0.5 else range(100), 2)
+    """The larger or the smaller of two different numbers below 100."""
+    a, b = rng.sample(range(100), 2)
     larger = rng.random() < 0.5
     text = _pick(rng, LARGER if larger else SMALLER, lang)[1].format(a=a, b=b)
     return text, str(max(a, b) if larger else min(a, b)), f"{min(a, b)},{max(a, b)}"
@@ -86,8 +86,8 @@ BEFORE: Phrasings = {
 
 
 def neighbour(rng: Random, lang: str) -> Draw:
-    """The number after or before one below 1000."""
-    n, after = rng.randrange(1, 1000), rng.random() < 0.5
+    """The number after or before one below 300."""
+    n, after = rng.randrange(1, 300), rng.random() < 0.5
     text = _pick(rng, AFTER if after else BEFORE, lang)[1].format(n=n)
     return text, str(n + 1 if after else n - 1), str(n)
 
@@ -112,8 +112,8 @@ REVERSE: Phrasings = {
 
 
 def reverse(rng: Random, lang: str) -> Draw:
-    """Three to five letters (characters in Chinese) backwards."""
-    items = [rng.choice(facts.LETTERS if lang == "en" else facts.CHARACTERS) for _ in range(rng.randint(3, 5))]
+    """Three or four letters (characters in Chinese) backwards."""
+    items = [rng.choice(facts.LETTERS if lang == "en" else facts.CHARACTERS) for _ in range(rng.randint(3, 4))]
     text = _pick(rng, REVERSE, lang)[1].format(x=" ".join(items))
     return text, " ".join(reversed(items)), " ".join(items)
 
@@ -130,8 +130,8 @@ COPY: Phrasings = {
 
 
 def copy(rng: Random, lang: str) -> Draw:
-    """Two to five words, said again."""
-    x = " ".join(_words(rng, lang, 2, 5))
+    """Two to four words, said again."""
+    x = " ".join(_words(rng, lang, 2, 4))
     return _pick(rng, COPY, lang)[1].format(x=x), x, x
 
 
@@ -142,8 +142,8 @@ COUNT: Phrasings = {
 
 
 def count(rng: Random, lang: str) -> Draw:
-    """How many words, two to six."""
-    words = _words(rng, lang, 2, 6)
+    """How many words, two to five."""
+    words = _words(rng, lang, 2, 5)
     x = " ".join(words)
     return _pick(rng, COUNT, lang)[1].format(x=x), str(len(words)), x
 
@@ -159,8 +159,8 @@ LAST: Phrasings = {
 
 
 def pick(rng: Random, lang: str) -> Draw:
-    """The first or the last of three to five words."""
-    words, first = _words(rng, lang, 3, 5), rng.random() < 0.5
+    """The first or the last of two to four words."""
+    words, first = _words(rng, lang, 2, 4), rng.random() < 0.5
     x = " ".join(words)
     return _pick(rng, FIRST if first else LAST, lang)[1].format(x=x), words[0 if first else -1], x
 
@@ -304,7 +304,7 @@ TASKS: dict[str, tuple[Callable[[Random, str], Draw], float]] = {
     "capital": (capital, 1.5),
     "opposite": (opposite, 1.5),
     "colour": (colour, 1),
-    "calendar": (calendar, 1.5),
+    "calendar": (calendar, 2),
 }
 
 

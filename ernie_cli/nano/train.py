@@ -10,7 +10,6 @@ import argparse
 import itertools
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -53,7 +52,7 @@ MODEL: dict[str, Any] = {
 # An answer ends in </s>. sep only closes earlier turns, but a program that reads this stops at either.
 GENERATION = {"bos_token_id": BOS_ID, "do_sample": False, "eos_token_id": [EOS_ID, SEP_ID], "pad_token_id": UNK_ID}
 
-STEPS = 3000
+STEPS = 3600
 WARMUP_STEPS = 100
 BATCH_TOKENS = 2304  # ids in one step, padding included
 LEARNING_RATE = 3e-3  # of the embedding and the norms
@@ -218,7 +217,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder to write; must not exist")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=STEPS, help=f"optimizer steps (default {STEPS})")
-    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="CPU threads")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1, as for the shipped weights)")
     args = parser.parse_args()
     if args.out.exists():
         parser.error(f"{args.out} exists: name a new folder, then copy what you want to keep")

@@ -42,6 +42,17 @@ def test_carry(tmp_path):
     assert sum(path.is_file() for path in out.rglob("*")) == len(CARRIED)
 
 
+def test_a_single_file_takes_along_only_what_belongs_to_it(tmp_path):
+    source, out = tmp_path / "downloads", tmp_path / "out"
+    (source / "holiday").mkdir(parents=True)
+    out.mkdir()
+    for name in ("model.safetensors", "tokenizer.json", "config.json", "taxes.pdf", "holiday/photo.jpg"):
+        (source / name).write_text(name)
+    copied, left = carry(source / "model.safetensors", out, rewritten=("config.json",))
+    assert sorted(copied) == ["tokenizer.json"] == sorted(path.name for path in out.iterdir())
+    assert left == []
+
+
 def test_carry_names_what_it_cannot_take(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
