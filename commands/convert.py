@@ -66,7 +66,7 @@ def convert(
         return
     made = route.run(plan, force=force)
     data = {"path": str(made.path), "up_to_date": plan.up_to_date and not force, **made.manifest}
-    console.result(_result_text(made.path, made.manifest.get("checks", [])), data=data)
+    console.result(_result_text(target, made.manifest.get("checks", [])), data=data)
 
 
 def _plan_text(plan: Plan) -> str:

@@ -41,15 +41,15 @@ def train_question(rng: Random, seed: int, lang: str) -> Question:
             return question
 
 
-def held_out(seed: int) -> list[dict[str, str]]:
-    """The held-out lines: up to `HELD_OUT_PER_TASK` for each task and language, every third in raw form."""
+def held_out(seed: int, per_task: int = HELD_OUT_PER_TASK) -> list[dict[str, str]]:
+    """The held-out lines: up to `per_task` for each task and language, every third in raw form. A larger number adds lines."""
     lines: list[dict[str, str]] = []
     for task in TASKS:
         for lang in LANGUAGES:
             rng, seen = Random(f"{seed}/heldout/{task}/{lang}"), set[str]()
             for _ in range(HELD_OUT_DRAWS):
                 question = tasks.draw(rng, task, lang)
-                if len(seen) == HELD_OUT_PER_TASK or question.prompt in seen or not is_held_out(question.key, seed):
+                if len(seen) == per_task or question.prompt in seen or not is_held_out(question.key, seed):
                     continue
                 form = "raw" if len(seen) % 3 == 2 else "chat"
                 seen.add(question.prompt)
