@@ -17,10 +17,10 @@ import onnx_ir as ir
 class WeightSource:
     """Where an initializer's bytes come from.
 
-    tensors: checkpoint tensors [out, in], concatenated along `out`. transpose: store as [in, out], which MatMul wants.
+    tensor: the checkpoint's name for it. transpose: stored as [in, out], which MatMul wants, instead of [out, in].
     """
 
-    tensors: tuple[str, ...]
+    tensor: str
     transpose: bool
 
 

@@ -29,7 +29,7 @@ class DenseDecoder:
         ids = b.input("input_ids", ir.DataType.INT64, ["batch", "sequence"])
         positions = self.cache.begin(b, ids)
         embedding = b.weight(
-            "model.embed_tokens.weight", (config.vocab_size, config.hidden_size), WeightSource(("model.embed_tokens.weight",), False)
+            "model.embed_tokens.weight", (config.vocab_size, config.hidden_size), WeightSource("model.embed_tokens.weight", False)
         )
         hidden = b.op("Gather", embedding, ids, name="model.embed_tokens")
         cos, sin = self.rope_tables(positions)
@@ -97,16 +97,16 @@ class DenseDecoder:
 
     def norm(self, name: str, x: ir.Value) -> ir.Value:
         """RMSNorm over the last axis, in float32 inside (stash_type 1)."""
-        scale = self.b.weight(f"{name}.weight", (self.config.hidden_size,), WeightSource((f"{name}.weight",), False))
+        scale = self.b.weight(f"{name}.weight", (self.config.hidden_size,), WeightSource(f"{name}.weight", False))
         return self.b.op("RMSNormalization", x, scale, name=name, axis=-1, epsilon=self.config.rms_norm_eps, stash_type=1)
 
     def linear(self, name: str, x: ir.Value, inputs: int, outputs: int) -> ir.Value:
         """x @ W (+ bias), with W stored [in, out]."""
-        weight = self.b.weight(f"{name}.weight", (inputs, outputs), WeightSource((f"{name}.weight",), True))
+        weight = self.b.weight(f"{name}.weight", (inputs, outputs), WeightSource(f"{name}.weight", True))
         y = self.b.op("MatMul", x, weight, name=name)
         if not self.config.use_bias:
             return y
-        bias = self.b.weight(f"{name}.bias", (outputs,), WeightSource((f"{name}.bias",), False))
+        bias = self.b.weight(f"{name}.bias", (outputs,), WeightSource(f"{name}.bias", False))
         return self.b.op("Add", y, bias, name=f"{name}.biased")
 
     def head(self, hidden: ir.Value, embedding: ir.Value) -> None:
@@ -120,7 +120,7 @@ class DenseDecoder:
         if config.tie_word_embeddings:
             weight = embedding
         else:
-            weight = b.weight("lm_head.weight", (config.vocab_size, config.hidden_size), WeightSource(("lm_head.weight",), False))
+            weight = b.weight("lm_head.weight", (config.vocab_size, config.hidden_size), WeightSource("lm_head.weight", False))
         logits = b.op("Gemm", flat, weight, name="lm_head", transB=1)
         if b.dtype != ir.DataType.FLOAT:
             logits = b.op("Cast", logits, name="head.widen", to=ir.DataType.FLOAT)

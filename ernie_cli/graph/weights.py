@@ -37,23 +37,18 @@ class TensorSource(Protocol):
     def read(self, name: str) -> np.ndarray: ...
 
 
-def blocks(tensors: list[np.ndarray], source: WeightSource, dtype: np.dtype[Any]) -> Iterator[np.ndarray]:
-    """The content of one initializer, in file order: parts joined along `out` (axis 0), transposed if asked, cast to `dtype`."""
-    if not source.transpose:
-        for tensor in tensors:
-            rows = max(1, BLOCK_BYTES // max(1, dtype.itemsize * math.prod(tensor.shape[1:])))
-            for start in range(0, len(tensor), rows):
-                yield np.ascontiguousarray(tensor[start : start + rows]).astype(dtype, copy=False)
+def blocks(tensor: np.ndarray, transpose: bool, dtype: np.dtype[Any]) -> Iterator[np.ndarray]:
+    """The content of one initializer, in file order: `tensor`, transposed if asked, cast to `dtype`."""
+    if not transpose:
+        rows = max(1, BLOCK_BYTES // max(1, dtype.itemsize * math.prod(tensor.shape[1:])))
+        for start in range(0, len(tensor), rows):
+            yield np.ascontiguousarray(tensor[start : start + rows]).astype(dtype, copy=False)
         return
     turner = Turner()
-    width = sum(len(tensor) for tensor in tensors)
-    for start in range(0, tensors[0].shape[1], COLUMNS):
-        columns = min(COLUMNS, tensors[0].shape[1] - start)
-        block = np.empty((columns, width), tensors[0].dtype)
-        filled = 0
-        for tensor in tensors:
-            turner.turn(tensor[:, start : start + columns], block[:, filled : filled + len(tensor)])
-            filled += len(tensor)
+    for start in range(0, tensor.shape[1], COLUMNS):
+        columns = tensor[:, start : start + COLUMNS]
+        block = np.empty(columns.shape[::-1], tensor.dtype)
+        turner.turn(columns, block)
         yield block.astype(dtype, copy=False)
 
 
@@ -70,7 +65,7 @@ def write(
             padding = -position % ALIGNMENT_BYTES
             file.write(bytes(padding))
             start = position = position + padding
-            for block in blocks([checkpoint.read(name) for name in source.tensors], source, NUMPY_DTYPES[_dtype(value)]):
+            for block in blocks(checkpoint.read(source.tensor), source.transpose, NUMPY_DTYPES[_dtype(value)]):
                 file.write(block.reshape(-1).view(np.uint8))
                 position += block.nbytes
                 advance(block.nbytes)

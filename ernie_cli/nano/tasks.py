@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from random import Random
 
 from . import facts
+from .numerals import spelled
 
 LANGUAGES = ("en", "zh")
 
@@ -163,24 +164,6 @@ def pick(rng: Random, lang: str) -> Draw:
     words, first = _words(rng, lang, 2, 4), rng.random() < 0.5
     x = " ".join(words)
     return _pick(rng, FIRST if first else LAST, lang)[1].format(x=x), words[0 if first else -1], x
-
-
-_ONES = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
-    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
-)
-_TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_DIGITS = "零一二三四五六七八九"
-
-
-def spelled(n: int, lang: str) -> str:
-    """A number from 0 to 99 in words: 42 → `forty-two`, `四十二`."""
-    tens, ones = divmod(n, 10)
-    if lang == "en":
-        return _ONES[n] if n < 20 else _TENS[tens] + (f"-{_ONES[ones]}" if ones else "")
-    if n < 10:
-        return _DIGITS[n]
-    return ("" if tens == 1 else _DIGITS[tens]) + "十" + (_DIGITS[ones] if ones else "")
 
 
 TO_WORDS: Phrasings = {

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
+import numpy as np
 import onnx_ir as ir
 import rounds
 
@@ -24,12 +27,26 @@ from ernie_cli.graph.dense import DenseDecoder
 HERE = Path(__file__).parent
 
 
+@dataclass(frozen=True)
+class Joined:
+    """A checkpoint that also reads `a+b`: tensors joined along their outputs."""
+
+    checkpoint: Checkpoint
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.checkpoint, name)
+
+    def read(self, name: str) -> np.ndarray:
+        parts = [self.checkpoint.read(part) for part in name.split("+")]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+
 class FusedDecoder(DenseDecoder):
     """One MatMul for q, k and v, one for gate and up, each followed by a Split."""
 
     def fused(self, name: str, x: ir.Value, parts: dict[str, int]) -> tuple[ir.Value, ...]:
         """x @ [W_1 | W_2 | …], split again; `parts` maps a projection's name to its width."""
-        source = WeightSource(tuple(f"{part}.weight" for part in parts), True)
+        source = WeightSource("+".join(f"{part}.weight" for part in parts), True)
         weight = self.b.weight(f"{name}.weight", (self.config.hidden_size, sum(parts.values())), source)
         joined = self.b.op("MatMul", x, weight, name=name)
         return self.b.ops("Split", joined, self.b.ints(*parts.values()), name=f"{name}.split", outputs=len(parts), axis=-1)
@@ -55,7 +72,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    checkpoint = Checkpoint.open(rounds.checkpoint(args.work))
+    checkpoint: Any = Joined(Checkpoint.open(rounds.checkpoint(args.work)))
     contenders = {}
     for name, decoder in {"separate": DenseDecoder, "fused": FusedDecoder}.items():
         out = args.work / f"onnx-{name}"

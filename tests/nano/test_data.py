@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from ernie_cli import nano
-from ernie_cli.nano import data, facts, tasks
+from ernie_cli.nano import data, facts, numerals, tasks
 
 
 def training_prompts(count: int) -> set[str]:
@@ -60,7 +60,7 @@ def test_questions_are_filled_in(task, lang):
     (0, "zh", "零"), (10, "zh", "十"), (13, "zh", "十三"), (40, "zh", "四十"), (42, "zh", "四十二"),
 ])  # fmt: skip
 def test_numbers_in_words(n, lang, words):
-    assert tasks.spelled(n, lang) == words
+    assert numerals.spelled(n, lang) == words
 
 
 def test_arithmetic_is_right():
