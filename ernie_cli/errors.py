@@ -1,14 +1,14 @@
 """The error tree. Each class owns its exit code and carries a hint; only `app.main` prints them.
 
-    ErnieError                 1   a bug, or a failure nobody classed yet
-    ├── UsageError             2   the command line asks for something that makes no sense
-    ├── InputError             3   a file or folder is broken, missing or not what it says
-    ├── UnsupportedError       4   an operator, architecture, format or route nobody knows
-    ├── MissingError           5   a dependency or a piece of hardware is not here
-    ├── QualityError           6   a parity or quality gate failed
-    ├── ResourceError          7   out of memory or disk
-    ├── NetworkError           8   a hub could not be reached, or answered with an error
-    └── Interrupted          130   Ctrl-C
+ErnieError                 1   a bug, or a failure nobody classed yet
+├── UsageError             2   the command line asks for something that makes no sense
+├── InputError             3   a file or folder is broken, missing or not what it says
+├── UnsupportedError       4   an operator, architecture, format or route nobody knows
+├── MissingError           5   a dependency or a piece of hardware is not here
+├── QualityError           6   a parity or quality gate failed
+├── ResourceError          7   out of memory or disk
+├── NetworkError           8   a hub could not be reached, or answered with an error
+└── Interrupted          130   Ctrl-C
 """
 
 
