@@ -31,7 +31,8 @@ def convert_checkpoint(model: Model, out: Path, options: Options) -> Model:
     """
     checkpoint = Checkpoint.open(model.path)
     kv_cache, why = choose(options.kv_cache)
-    console.detail(f"{kv_cache} KV cache: {why}")
+    say = console.info if options.kv_cache == "auto" and kv_cache == "growing" else console.detail
+    say(f"{kv_cache} KV cache: {why}")
     start = time.perf_counter()
     exported = export(checkpoint, out, dtype=options.dtype, kv_cache=kv_cache, all_logits=options.all_logits)
     seconds = round(time.perf_counter() - start, 3)

@@ -1,6 +1,6 @@
 """Rows over a static KV cache: one buffer per layer, bound as input and output, written in place by the graph.
 
-Rows stand at positions of their own. Buffers start small and double as rows lengthen, up to the context: attention looks
+Rows stand at positions of their own. Buffers start small and grow by half as rows lengthen, up to the context: attention looks
 at every slot, so slots nobody needs would cost time. Steps of some rows run on those rows' part of the buffers.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 from ..need import need
 from . import SessionInfo
 
-#: Slots at the start, and the step in which buffers are sized.
-FIRST_SLOTS = 256
+#: Slots at the start, and what buffers are sized in multiples of.
+SLOTS = 64
 
 
 class StaticRows:
@@ -27,16 +27,14 @@ class StaticRows:
         self.dtype = np.float16 if caches[0].type == "tensor(float16)" else np.float32
         self.heads, self.head_dim = int(caches[0].shape[1]), int(caches[0].shape[3])
         self.buffers: list[np.ndarray] = []
-        self._resize(min(FIRST_SLOTS, info.context))
+        self._resize(min(SLOTS, info.context))
 
     def step(self, tokens: np.ndarray, rows: list[int], lengths: list[int]) -> np.ndarray:
         """tokens int64 [n, S] → logits float32 [n, V]; each row's tokens go to slots from its length on."""
         needed = max(lengths) + tokens.shape[1]
         if needed > self.slots:
-            slots = self.slots
-            while slots < needed:
-                slots *= 2
-            self._resize(min(slots, self.info.context))
+            slots = max(needed, self.slots * 3 // 2)
+            self._resize(min(-(-slots // SLOTS) * SLOTS, self.info.context))
         pieces = []
         for first, last in _runs(rows):  # buffers can be bound for neighbouring rows only
             part = slice(rows.index(first), rows.index(last) + 1)
