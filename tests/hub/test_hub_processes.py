@@ -61,7 +61,8 @@ def test_killed_at_any_moment_nothing_partial_is_taken_for_whole_and_the_next_ru
 def test_ctrl_c_ends_at_once_even_when_the_hub_hangs_and_keeps_what_there_is(hub: Hub, ernie: Run) -> None:
     hub.break_once("cdn:model-00002-of-00002.safetensors", hang)
     process = start("m")
-    while len(hub.requests("/cdn/")) < 2:
+    while not (len(hub.requests("/cdn/")) == 2 and Path("m.partial/model-00001-of-00002.safetensors").exists()):
+        assert process.poll() is None, "it ended before it was interrupted"
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)  # the hub would be waited for 30 s
