@@ -38,7 +38,7 @@ $(OUT)/onnx/ernie.json: $(OUT)/$(MODEL)/ernie.json | $(VENV)/.ready
 # --- checks -------------------------------------------------------------------------------------------------------------
 
 test: $(VENV)/.ready-for-tests  ## the whole test suite (pytest; no network beyond loopback)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 # mypy does not follow the mapping of commands/, converters/ and profiles/ into the package in an editable install, so it
 # reads a normal one, put aside for it.

@@ -29,8 +29,11 @@ class Cache(Protocol):
         """Declare inputs; return the positions int64 [B, S] (or [1, S]) of the new tokens."""
         ...
 
-    def attend(self, b: Builder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value) -> ir.Value:
-        """query [B, S, n·d], key and value [B, S, g·d], rotated → mixed values [B, S, n·d]."""
+    def attend(self, b: Builder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value, *, last_only: bool) -> ir.Value:
+        """query [B, S, n·d], key and value [B, S, g·d], rotated → mixed values [B, S, n·d].
+
+        last_only: the query, and so the result, is the last token's alone, [B, 1, n·d].
+        """
         ...
 
     def end(self, b: Builder) -> None:
@@ -70,12 +73,14 @@ class GrowingCache:
         positions = b.op("Add", _offsets(b, ids, 1, "positions.new"), past_length, name="positions.sum")
         return b.op("Unsqueeze", positions, b.ints(0), name="positions")
 
-    def attend(self, b: Builder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value) -> ir.Value:
+    def attend(self, b: Builder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value, *, last_only: bool) -> ir.Value:
         heads = {"q_num_heads": self.config.num_heads, "kv_num_heads": self.config.num_kv_heads}
         past_key, past_value = self.past[layer]
         name = f"model.layers.{layer}.self_attn.attention"
+        # The last token sees all there is. (is_causal would take a lone query for the first new token.)
+        causal = 0 if last_only else 1
         mixed, present_key, present_value = b.ops(
-            "Attention", query, key, value, None, past_key, past_value, name=name, outputs=3, is_causal=1, **heads
+            "Attention", query, key, value, None, past_key, past_value, name=name, outputs=3, is_causal=causal, **heads
         )
         self.present.append((present_key, present_value))
         return mixed
@@ -112,7 +117,7 @@ class StaticCache:
         self.mask = b.op("LessOrEqual", slots, rows, name="mask")  # [B, 1, S, T]
         return positions
 
-    def attend(self, b: Builder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value) -> ir.Value:
+    def attend(self, b: Builder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value, *, last_only: bool) -> ir.Value:
         config, name = self.config, f"model.layers.{layer}.self_attn"
         query = _heads_first(b, f"{name}.query", query, config.num_heads, config.head_dim)
         written = []
@@ -120,7 +125,8 @@ class StaticCache:
             update = _heads_first(b, f"{name}.{kind}", update, config.num_kv_heads, config.head_dim)
             written.append(b.op("TensorScatter", cache, update, self.starts, name=f"{name}.{kind}_cache", axis=2))
         self.written.append((written[0], written[1]))
-        mixed = b.op("Attention", query, *written, self.mask, name=f"{name}.attention")
+        mask = b.op("Gather", self.mask, b.ints(-1), name=f"{name}.mask", axis=2) if last_only else self.mask
+        mixed = b.op("Attention", query, *written, mask, name=f"{name}.attention")
         back = b.op("Transpose", mixed, name=f"{name}.tokens_first", perm=[0, 2, 1, 3])
         return b.op("Reshape", back, b.ints(0, 0, config.num_heads * config.head_dim), name=f"{name}.merged")
 

@@ -1,7 +1,8 @@
 """The dense ERNIE 4.5 decoder as a graph: what the layers compute. Weights are streamed by weights.py, caches live in cache.py.
 
 Per block: RMSNorm → grouped-query attention → add → RMSNorm → SwiGLU → add; then a final RMSNorm and the head. RoPE is
-interleaved and computed in float32 whatever the dtype. Arithmetic as in transformers' `modeling_ernie4_5.py`.
+interleaved and computed in float32 whatever the dtype. Arithmetic as in transformers' `modeling_ernie4_5.py`. Where only the
+last token's logits are wanted, the last block computes keys and values for all tokens and everything else for the last one.
 
 Shapes in comments: B batch, S new tokens, H hidden size, n heads, g key/value heads, d head_dim, V vocabulary.
 Values named `layers.<i>.input` and `layers.<n>.input` (the last block's output) are the seams where a graph can be cut.
@@ -34,16 +35,21 @@ class DenseDecoder:
         hidden = b.op("Gather", embedding, ids, name="model.embed_tokens")
         cos, sin = self.rope_tables(positions)
         for layer in range(config.num_layers):
-            hidden = self.block(layer, self.seam(layer, hidden), cos, sin)
-        hidden = self.seam(config.num_layers, hidden)
+            last_only = not self.all_logits and layer == config.num_layers - 1
+            hidden = self.block(layer, self.seam(layer, hidden), cos, sin, last_only=last_only)
+        hidden = self.seam(config.num_layers, hidden, "sequence" if self.all_logits else 1)
         self.head(hidden, embedding)
         self.cache.end(b)
 
-    def seam(self, layer: int, hidden: ir.Value) -> ir.Value:
-        """Name and type the hidden states [B, S, H] between blocks, so that the graph can be cut there."""
+    def seam(self, layer: int, hidden: ir.Value, length: str | int = "sequence") -> ir.Value:
+        """Name and type the hidden states [B, length, H] between blocks, so that the graph can be cut there."""
         hidden.name, hidden.type = f"layers.{layer}.input", ir.TensorType(self.b.dtype)
-        hidden.shape = ir.Shape(["batch", "sequence", self.config.hidden_size])
+        hidden.shape = ir.Shape(["batch", length, self.config.hidden_size])
         return hidden
+
+    def last(self, name: str, x: ir.Value) -> ir.Value:
+        """The last token of x: [B, S, …] → [B, 1, …]."""
+        return self.b.op("Gather", x, self.b.ints(-1), name=f"{name}.last", axis=1)
 
     def rope_tables(self, positions: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Cosines and sines float32 [B, S, d/2] of `positions` int64 [B, S]. Computed, not stored: 131,072 rows would weigh 67 MB."""
@@ -58,24 +64,29 @@ class DenseDecoder:
         angles = b.op("Mul", column, b.constant("rope.inv_freq", inv_freq), name="rope.angles")
         return b.op("Cos", angles, name="rope.cos"), b.op("Sin", angles, name="rope.sin")
 
-    def block(self, layer: int, x: ir.Value, cos: ir.Value, sin: ir.Value) -> ir.Value:
-        """One decoder block on hidden states [B, S, H]."""
+    def block(self, layer: int, x: ir.Value, cos: ir.Value, sin: ir.Value, *, last_only: bool = False) -> ir.Value:
+        """One decoder block on hidden states [B, S, H] → the same, or [B, 1, H] where only the last token is wanted."""
         name = f"model.layers.{layer}"
-        attended = self.attention(layer, self.norm(f"{name}.input_layernorm", x), cos, sin)
+        attended = self.attention(layer, self.norm(f"{name}.input_layernorm", x), cos, sin, last_only=last_only)
+        if last_only:
+            x = self.last(name, x)
         x = self.b.op("Add", x, attended, name=f"{name}.self_attn.residual")
         fed = self.mlp(f"{name}.mlp", self.norm(f"{name}.post_attention_layernorm", x))
         return self.b.op("Add", x, fed, name=f"{name}.mlp.residual")
 
-    def attention(self, layer: int, x: ir.Value, cos: ir.Value, sin: ir.Value) -> ir.Value:
-        """Causal grouped-query attention over the cache and the new tokens, [B, S, H] → [B, S, H]."""
+    def attention(self, layer: int, x: ir.Value, cos: ir.Value, sin: ir.Value, *, last_only: bool = False) -> ir.Value:
+        """Causal grouped-query attention over the cache and the new tokens, [B, S, H] → [B, S, H], or [B, 1, H] of the last one."""
         config, name = self.config, f"model.layers.{layer}.self_attn"
         query_width, key_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-        query = self.linear(f"{name}.q_proj", x, config.hidden_size, query_width)
+        asking = self.last(name, x) if last_only else x
+        query = self.linear(f"{name}.q_proj", asking, config.hidden_size, query_width)
         key = self.linear(f"{name}.k_proj", x, config.hidden_size, key_width)
         value = self.linear(f"{name}.v_proj", x, config.hidden_size, key_width)
-        query = self.rotate(f"{name}.q_rope", query, config.num_heads, cos, sin)
         key = self.rotate(f"{name}.k_rope", key, config.num_kv_heads, cos, sin)
-        mixed = self.cache.attend(self.b, layer, query, key, value)
+        if last_only:
+            cos, sin = self.last(f"{name}.cos", cos), self.last(f"{name}.sin", sin)
+        query = self.rotate(f"{name}.q_rope", query, config.num_heads, cos, sin)
+        mixed = self.cache.attend(self.b, layer, query, key, value, last_only=last_only)
         return self.linear(f"{name}.o_proj", mixed, query_width, config.hidden_size)
 
     def rotate(self, name: str, x: ir.Value, heads: int, cos: ir.Value, sin: ir.Value) -> ir.Value:
@@ -110,12 +121,9 @@ class DenseDecoder:
         return self.b.op("Add", y, bias, name=f"{name}.biased")
 
     def head(self, hidden: ir.Value, embedding: ir.Value) -> None:
-        """Final norm and logits: of the last token only, unless all are asked for. Tied weights are used where they stand ([V, H])."""
+        """Final norm and logits, of all tokens that the last block gives. Tied weights are used where they stand ([V, H])."""
         b, config = self.b, self.config
-        if self.all_logits:
-            flat = b.op("Reshape", hidden, b.ints(-1, config.hidden_size), name="head.flat")
-        else:
-            flat = b.op("Gather", hidden, b.constant("last", np.array(-1, np.int64)), name="head.last", axis=1)
+        flat = b.op("Reshape", hidden, b.ints(-1, config.hidden_size), name="head.flat")
         flat = self.norm("model.norm", flat)
         if config.tie_word_embeddings:
             weight = embedding

@@ -63,11 +63,16 @@ def _pieces(checkpoint: Checkpoint, file: Path, tokens: np.ndarray) -> Iterator[
     yield "the embedding", hidden, _Piece(file, None, "layers.0.input").run(tokens, None)
     for layer in range(count):
         after = reference.block(checkpoint, layer, hidden)
-        yield f"layer {layer}", after, _Piece(file, f"layers.{layer}.input", f"layers.{layer + 1}.input").run(tokens, hidden)
+        got = _Piece(file, f"layers.{layer}.input", f"layers.{layer + 1}.input").run(tokens, hidden)
+        yield f"layer {layer}", after[_given(got, tokens)], got
         hidden = after
     got = _Piece(file, f"layers.{count}.input", "logits").run(tokens, hidden)
-    wanted = [PREFILL - 1, PREFILL] if len(got) == 2 else list(range(len(tokens)))  # logits of the last token of each step, or of all
-    yield "the head", reference.head(checkpoint, hidden[wanted]), got
+    yield "the head", reference.head(checkpoint, hidden[_given(got, tokens)]), got
+
+
+def _given(got: np.ndarray, tokens: np.ndarray) -> list[int]:
+    """Which tokens' rows a piece gave: all, or the last one of each of the two steps."""
+    return list(range(len(tokens))) if len(got) == len(tokens) else [PREFILL - 1, PREFILL]
 
 
 class _Piece:

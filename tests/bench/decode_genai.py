@@ -8,12 +8,15 @@ Runs in the peers' environment (peers.txt). Used by bench_decode.py.
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import onnxruntime_genai as og
+
+PREFILLS = 7
 
 
 def main(path: str, prompt: int, new: int, threads: int) -> None:
@@ -33,11 +36,14 @@ def main(path: str, prompt: int, new: int, threads: int) -> None:
         return og.Generator(model, params)
 
     generator().append_tokens(tokens)  # the first run allocates
-    run = generator()
-    start = time.perf_counter()
-    run.append_tokens(tokens)
-    run.generate_next_token()  # logits of the prompt may be computed lazily: count the first token with the prefill
-    prefill = time.perf_counter() - start
+    prefills = []
+    for _ in range(PREFILLS):
+        run = generator()
+        start = time.perf_counter()
+        run.append_tokens(tokens)
+        run.generate_next_token()  # picks a token from the prompt's logits; the model runs again at the next call only
+        prefills.append(time.perf_counter() - start)
+    prefill = statistics.median(prefills)
     start = time.perf_counter()
     for _ in range(new):
         run.generate_next_token()
