@@ -121,7 +121,8 @@ class _Piece:
                 feeds[value.name] = np.array([position], np.int64)
             elif value.name == self.begin:
                 assert hidden is not None
-                feeds[value.name] = hidden[None].astype(_NUMPY[value.type])
+                wanted = hidden[-1:] if value.shape[1] == 1 else hidden  # the head of a graph that gives the last token's logits
+                feeds[value.name] = wanted[None].astype(_NUMPY[value.type])
             elif value.name not in feeds:  # room for all tokens where static; what came before where growing
                 slots = PREFILL + 1 if value.name.startswith("cache.") else position
                 feeds[value.name] = np.zeros((1, value.shape[1], slots, value.shape[3]), _NUMPY[value.type])
