@@ -14,12 +14,15 @@ from types import ModuleType
 from typing import Any
 
 from . import console, host
-from .errors import ResourceError, UnsupportedError, UsageError
+from .coverage import OpUse
+from .errors import QualityError, ResourceError, UnsupportedError, UsageError
 from .model import Model, fingerprint, is_up_to_date, work_key, write_manifest
 from .need import need
 from .staging import check_replaceable, staged
 
-FORMATS = ("hf", "paddle", "onnx")
+FORMATS = ("hf", "paddle", "onnx", "pdmodel", "torchscript")
+#: Formats that hold a program with its weights; the others are checkpoints, which need an architecture to run.
+GRAPHS = ("onnx", "pdmodel", "torchscript")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Options:
 
     dtype: fp32, fp16 or bf16 for graphs. kv_cache: static, growing or auto, see graph/cache.py. all_logits: logits of every token.
     verify: end in a parity check. max_shard_bytes: larger checkpoints are split.
+    input_specs: "name:dtype:2x3xN" of graph inputs, where the source does not tell. inputs_file: an .npz to check with.
+    rtol, atol: "1e-3", or "output=1e-3" for one output. simplify: fold constants and drop dead nodes. opset: of ONNX results.
     """
 
     dtype: str = "fp32"
@@ -35,6 +40,12 @@ class Options:
     all_logits: bool = False
     verify: bool = True
     max_shard_bytes: int = 5_000_000_000
+    input_specs: tuple[str, ...] = ()
+    inputs_file: str | None = None
+    rtol: tuple[str, ...] = ()
+    atol: tuple[str, ...] = ()
+    simplify: bool = True
+    opset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,8 @@ def plan(model: str | Path, *, to: str, out: Path, options: Options | None = Non
     """
     options = options or Options()
     source = Model.open(model)
+    if to == "paddle" and source.format in GRAPHS:
+        to = "pdmodel"  # the checkpoint layout for a checkpoint, the inference program for a graph
     if source.format == to:
         raise UsageError(f"{source.path} is {to} already", f"--to {' or --to '.join(f for f in FORMATS if f != to)}")
     out = out.absolute()
@@ -113,8 +126,23 @@ def plan(model: str | Path, *, to: str, out: Path, options: Options | None = Non
     return result
 
 
-def run(plan: Plan, *, force: bool = False) -> Model:
-    """Do the work of a plan, or nothing where it is done already. Returns the model in `plan.out`."""
+def coverage(plan: Plan) -> list[OpUse]:
+    """How the route's first edge maps every operator of the source. Later edges' sources do not exist yet.
+
+    Raises UnsupportedError where the edge works on no operators (checkpoints).
+    """
+    module = _load(plan.edges[0])
+    if not hasattr(module, "coverage"):
+        raise UnsupportedError(f"{plan.source.path}: {plan.source.format} has no operators to check", "leave --check out; --dry-run plans")
+    uses: list[OpUse] = module.coverage(plan.source, plan.options)
+    return uses
+
+
+def run(plan: Plan, *, force: bool = False, keep_failed: bool = False) -> Model:
+    """Do the work of a plan, or nothing where it is done already. Returns the model in `plan.out`.
+
+    keep_failed: a result that is not the same model is kept as `<out>.failed`. Raises QualityError (exit 6) for such.
+    """
     if plan.up_to_date and not force:
         console.info(f"{plan.out} is up to date")
         return Model.open(plan.out)
@@ -125,7 +153,12 @@ def run(plan: Plan, *, force: bool = False) -> Model:
             last = number == len(plan.edges)
             target = plan.out if last else plan.out.with_name(f"{plan.out.name}.hop{number}")
             with staged(target) as folder:
-                made = _load(name).convert(model, folder, plan.options)
+                try:
+                    made = _checked(name, model, _load(name).convert(model, folder, plan.options), plan, last)
+                except QualityError:
+                    if keep_failed:
+                        _keep(folder, plan.out)
+                    raise
                 _sign(made, made_from, plan, name, plan.key if last else "")
             model = Model.open(target)
             if not last:
@@ -139,6 +172,35 @@ def run(plan: Plan, *, force: bool = False) -> Model:
 def convert(model: str | Path, *, to: str, out: Path, options: Options | None = None, force: bool = False) -> Model:
     """`ernie convert MODEL --to FORMAT -o OUT` as a call: plan and run. Raises what they raise."""
     return run(plan(model, to=to, out=out, options=options), force=force)
+
+
+def _checked(edge: str, source: Model, made: Model, plan: Plan, last: bool) -> Model:
+    """Compare what a graph edge made with its source; at the end of a longer route, also with what the route began with.
+
+    Edges from checkpoints check themselves: they know the architecture.
+    """
+    if source.format not in GRAPHS:
+        return made
+    from .parity import graphs
+
+    known = {key: value for key, value in made.manifest.items() if key not in ("ernie", "format")}
+    if not plan.options.verify:
+        console.warn("not verified: --no-verify")
+        return write_manifest(
+            made.path, format=made.format, **{**known, "checks": [{"name": "parity", "passed": None, "why": "--no-verify"}]}
+        )
+    checks = [graphs.check(source, made, plan.options, name=edge.replace("_to_", " → "))]
+    if last and plan.source.path != source.path and plan.source.format in GRAPHS:
+        checks.append(graphs.check(plan.source, made, plan.options, name=f"{plan.source.format} → {plan.to}, end to end"))
+    return write_manifest(made.path, format=made.format, **{**known, "checks": [*known.get("checks", []), *checks]})
+
+
+def _keep(folder: Path, out: Path) -> None:
+    """Move a result that failed its check to where it can be looked at."""
+    kept = out.with_name(f"{out.name}.failed")
+    shutil.rmtree(kept, ignore_errors=True)
+    folder.rename(kept)
+    console.info(f"the suspect is kept in {kept}")
 
 
 def _load(name: str) -> ModuleType:

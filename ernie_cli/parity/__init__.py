@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import QualityError
-from .runtime import Session
+from ..errors import QualityError
+from ..runtime import Session
 
 #: How the checked sequence is fed: one prefill, one further chunk, then single tokens. Every path of a cache is walked.
 PREFILL, CHUNK, DECODE = 24, 6, 16

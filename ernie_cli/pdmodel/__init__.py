@@ -1,0 +1,1 @@
+"""Paddle inference programs: found, exported, imported, described. Checkpoints are checkpoint/'s."""

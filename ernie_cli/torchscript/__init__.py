@@ -1,0 +1,1 @@
+"""TorchScript: ONNX graphs written as it, and its archives read safely."""
