@@ -43,7 +43,7 @@ def _rich(file: Any) -> Console:
 def result(text: RenderableType | None = None, *, data: Any = None) -> None:
     """Print the result of a command: `data` as JSON under --json, else `text` (a string or any rich renderable)."""
     if settings.json:
-        print(json.dumps(_finite(data), ensure_ascii=False, indent=2, allow_nan=False, default=str))
+        print(json.dumps(finite(data), ensure_ascii=False, indent=2, allow_nan=False, default=str))
     elif isinstance(text, str):
         print(text)
     elif text is not None and sys.stdout.isatty():
@@ -56,13 +56,13 @@ def result(text: RenderableType | None = None, *, data: Any = None) -> None:
     sys.stdout.flush()
 
 
-def _finite(data: Any) -> Any:
+def finite(data: Any) -> Any:
     """The same with null where a number is NaN or infinite, which JSON cannot say (and files that we quote do)."""
     if isinstance(data, float):
         return data if math.isfinite(data) else None
     if isinstance(data, Mapping):
-        return {name: _finite(value) for name, value in data.items()}
-    return [_finite(value) for value in data] if isinstance(data, (list, tuple)) else data
+        return {name: finite(value) for name, value in data.items()}
+    return [finite(value) for value in data] if isinstance(data, (list, tuple)) else data
 
 
 def stream(text: str) -> None:

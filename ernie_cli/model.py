@@ -29,6 +29,8 @@ _FILES_OF_FORMAT = (
 #: Larger files are told apart by size, time of change, head and tail: hashing 40 GB before doing nothing is no "up to date".
 _HASH_WHOLE_BYTES = 4 << 20
 _HASH_ENDS_BYTES = 1 << 20
+#: Endings of files beside a single file that are its configuration, its tokenizer or its weights, besides those named like it.
+_BESIDE = (".json", ".data", ".bin", ".weights", ".pdiparams")
 #: Somebody's home, or /, is no model: stop before reading all of it.
 _MOST_FILES = 10_000
 
@@ -180,12 +182,14 @@ def _now() -> str:
 def fingerprint(path: Path) -> str:
     """A digest that changes when a model does: names, sizes and content of small files; head, tail and time of change of large ones.
 
-    A single file's config and tokenizer count too: `*.json` beside it. Raises OSError where a file cannot be read,
+    For a single file, what lies beside it and may belong to it counts too (see _BESIDE). Raises OSError where a file cannot be read,
     InputError where there are more files than any model has.
     """
     digest = hashlib.sha256()
     root = path if path.is_dir() else path.parent
-    listed = path.rglob("*") if path.is_dir() else {path, *root.glob("*.json")}
+    listed = (
+        path.rglob("*") if path.is_dir() else (file for file in root.iterdir() if file.stem.startswith(path.stem) or file.suffix in _BESIDE)
+    )
     files = list(itertools.islice((file for file in listed if file.is_file()), _MOST_FILES + 1))
     if len(files) > _MOST_FILES:
         raise InputError(f"{path}: more than {_MOST_FILES} files: not a model", "name the folder that holds the model's files alone")

@@ -118,7 +118,8 @@ def plan(model: str | Path, *, to: str, out: Path, options: Options | None = Non
         for name in (*module.NEEDS, *(getattr(module, "CHECK_NEEDS", ()) if options.verify else ())):
             need(name)
     check_replaceable(out)
-    key = work_key(fingerprint(source.path), {"to": to, **asdict(options)})
+    arrays = fingerprint(Path(options.inputs_file)) if options.inputs_file and Path(options.inputs_file).is_file() else ""
+    key = work_key(fingerprint(source.path), {"to": to, **asdict(options), "arrays": arrays})
     needed = sum(int(module.output_bytes(source, options)) for module in map(_load, chain))
     result = Plan(source, to, out, chain, options, key, needed, is_up_to_date(out, key))
     if not result.up_to_date:
