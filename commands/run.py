@@ -13,6 +13,10 @@ def _sampling(help: str, **more: Any) -> Any:
     return typer.Option(help=help, rich_help_panel="Sampling", **more)
 
 
+def _graph(help: str) -> Any:
+    return typer.Option(help=help, rich_help_panel="Graph models", show_default=False)
+
+
 def run(
     model: Annotated[str, typer.Argument(help="A model folder, or `ernie-4.5-nano`.", show_default=False)],
     prompt: Annotated[str | None, typer.Argument(help="What to ask; nothing or `-`: standard input.", show_default=False)] = None,
@@ -23,6 +27,8 @@ def run(
     batch: Annotated[
         str | None, typer.Option(help="JSONL file: `prompt`, `messages` or `prompt_ids` per line.", show_default=False)
     ] = None,
+    inputs: Annotated[str | None, _graph("Run a graph model on the arrays of this .npz, once; -o takes the outputs.")] = None,
+    reference: Annotated[str | None, _graph("Compare the outputs with the arrays of this .npz.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="How many prompts of --batch run at a time.")] = 4,
     out: options.Out = None,
     max_tokens: Annotated[int, typer.Option(help="Most tokens of a reply.")] = 512,
@@ -35,7 +41,7 @@ def run(
     min_p: Annotated[float, _sampling("Drop tokens below this share of the likeliest one's probability.")] = 0.0,
     repetition_penalty: Annotated[float, _sampling("Above 1: avoid tokens that were used.")] = 1.0,
     seed: Annotated[int | None, _sampling("Repeat the choices of an earlier run.", show_default="random")] = None,
-    backend: Annotated[str, typer.Option(help="What runs the model: onnxruntime, fake or auto.")] = "auto",
+    backend: Annotated[str, typer.Option(help="What runs the model: onnxruntime, torchscript, paddle, fake or auto.")] = "auto",
     device: options.DeviceName = "auto",
     threads: Annotated[int | None, typer.Option(min=1, max=512, help="CPU threads.", show_default="one per core")] = None,
 ) -> None:
@@ -47,7 +53,15 @@ def run(
     $ ernie run ernie-4.5-nano "12 + 30 = ?"
     $ echo "12 + 30 = ?" | ernie run ernie-4.5-nano --json
     $ ernie run ernie-4.5-nano --batch prompts.jsonl -o replies.jsonl
+    $ ernie run resnet.onnx --inputs x.npz -o y.npz --reference y0.npz
     """
+    if inputs is not None or reference is not None:
+        from ernie_cli import graph_run, named
+
+        graph_run.check_flags(inputs, {"PROMPT": prompt, "--prompt-ids": prompt_ids, "--batch": batch, "--chat": chat or None})
+        return graph_run.run(
+            named.resolve(model), str(inputs), out=out, reference=reference, backend=backend, device=device, threads=threads
+        )
     from ernie_cli.generation import ask, batch_file, inputs
     from ernie_cli.generation.prompt import read_ids
     from ernie_cli.generation.reply import Options
@@ -73,3 +87,4 @@ def run(
         text = inputs.read_prompt() if prompt in (None, "-") else str(prompt)
         with opened(model, how, **where) as speaker:
             ask.once(speaker, speaker.prompter.text(text))
+    return None

@@ -29,13 +29,19 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     try:
         _check_size(file)
         with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            return {name: _array(arrays[name], name) for name in arrays.files}
     except (OSError, ValueError, KeyError, EOFError, SyntaxError, zlib.error, zipfile.BadZipFile, NotImplementedError, TypeError) as err:
         raise InputError(
             f"{file}: not an .npz of plain arrays: {str(err).splitlines()[0] if str(err) else type(err).__name__}", _MAKE
         ) from err
     except MemoryError as err:
         raise ResourceError(f"{file}: too large for memory", "split it") from err
+
+
+def _array(value: object, name: str) -> np.ndarray:
+    if not isinstance(value, np.ndarray):  # numpy hands out the bytes of what does not begin as an array does
+        raise ValueError(f"{name!r:.60} is no array")
+    return value
 
 
 def _check_size(file: Path) -> None:
