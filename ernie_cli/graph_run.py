@@ -28,7 +28,9 @@ def run(
     device: str = "auto",
     threads: int | None = None,
 ) -> None:
-    """Run once and print a table of the outputs (or of their differences from `reference`); all of them go into `out`.
+    """Run once and print a table of the outputs, or of their differences from `reference`; all of them go into `out`.
+
+    The comparison informs; a gate is what `ernie convert` has.
 
     inputs, reference: .npz files, arrays by name. Raises UsageError for arrays that the model does not take, and what the backend raises.
     """
@@ -96,20 +98,24 @@ def _compare(wanted: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
         raise UsageError(
             f"the reference holds {', '.join(wanted)}; the outputs are {', '.join(outputs)}", "save it under the outputs' names"
         )
-    return {name: metrics.measure(npz.typed(wanted[name], outputs[name].dtype.name), outputs[name]).as_dict() for name in shared}
+    return {name: metrics.compare(npz.typed(wanted[name], outputs[name].dtype.name), outputs[name]).as_dict() for name in shared}
 
 
 def _text(facts: Mapping[str, Any]) -> RenderableType:
     from .tables import table
 
     if "reference" in facts:
-        names = list(dict.fromkeys(name for measured in facts["reference"].values() for name in measured))
-        rows = [(output, *(_number(measured.get(name)) for name in names)) for output, measured in facts["reference"].items()]
-        return table(("output", *names), rows)
+        names = ["max_abs", "max_rel", "cosine", "snr_db", "top1", "equal"]
+        rows = [(output, *(_number(found.get(name)) for name in names), _verdict(found)) for output, found in facts["reference"].items()]
+        return table(("output", *names, "the same?"), rows)
     names = ["dtype", "shape", "min", "mean", "max"]
     return table(
         ("output", *names), [(output, *(_number(known.get(name)) for name in names)) for output, known in facts["outputs"].items()]
     )
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    return "; ".join(found["problems"]) or "ok"
 
 
 def _number(value: Any) -> str:

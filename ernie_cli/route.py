@@ -111,7 +111,8 @@ def plan(model: str | Path, *, to: str, out: Path, options: Options | None = Non
         raise UsageError(f"{source.path} is {to} already", f"--to {' or --to '.join(f for f in FORMATS if f != to)}")
     out = out.absolute()
     place, home = out.resolve(), source.folder.resolve()
-    if place == home or home in place.parents or place in home.parents:
+    inside = source.path.is_dir() and home in place.parents  # beside a bare file there is room for others
+    if place in (home, source.path.resolve()) or inside or place in home.parents:
         raise UsageError(f"-o {out} and the source {source.folder} lie inside each other", "choose another place with -o")
     chain = find(source.format, to)
     for module in map(_load, chain):
