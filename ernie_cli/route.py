@@ -179,22 +179,25 @@ def convert(model: str | Path, *, to: str, out: Path, options: Options | None = 
 def _checked(edge: str, source: Model, made: Model, plan: Plan, last: bool) -> Model:
     """Compare what a graph edge made with its source; at the end of a longer route, also with what the route began with.
 
-    Edges from checkpoints check themselves: they know the architecture.
+    Edges from checkpoints check themselves: they know the architecture. The checks of earlier hops stay in the record.
     """
-    if source.format not in GRAPHS:
-        return made
+    earlier = list(source.manifest.get("checks", [])) if source.path != plan.source.path else []
+    known = {key: value for key, value in made.manifest.items() if key not in ("ernie", "format")}
+    checks = [*earlier, *known.pop("checks", []), *(_compared(edge, source, made, plan, last) if source.format in GRAPHS else [])]
+    return write_manifest(made.path, format=made.format, **{**known, "checks": checks})
+
+
+def _compared(edge: str, source: Model, made: Model, plan: Plan, last: bool) -> list[dict[str, Any]]:
     from .parity import graphs
 
-    known = {key: value for key, value in made.manifest.items() if key not in ("ernie", "format")}
+    name = edge.replace("_to_", " → ")
     if not plan.options.verify:
-        console.warn("not verified: --no-verify")
-        return write_manifest(
-            made.path, format=made.format, **{**known, "checks": [{"name": "parity", "passed": None, "why": "--no-verify"}]}
-        )
-    checks = [graphs.check(source, made, plan.options, name=edge.replace("_to_", " → "))]
+        console.warn(f"{name}: not verified: --no-verify")
+        return [{"name": "parity", "edge": name, "passed": None, "why": "--no-verify"}]
+    checks = [graphs.check(source, made, plan.options, name=name)]
     if last and plan.source.path != source.path and plan.source.format in GRAPHS:
         checks.append(graphs.check(plan.source, made, plan.options, name=f"{plan.source.format} → {plan.to}, end to end"))
-    return write_manifest(made.path, format=made.format, **{**known, "checks": [*known.get("checks", []), *checks]})
+    return checks
 
 
 def _keep(folder: Path, out: Path) -> None:

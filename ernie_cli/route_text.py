@@ -64,7 +64,7 @@ def _figures(check: Mapping[str, Any]) -> str:
     outputs = check.get("outputs")
     worst = [value["max_rel"] for value in outputs.values() if value.get("max_rel") is not None] if isinstance(outputs, Mapping) else []
     count = f"{len(outputs)} output{'s' if len(outputs) > 1 else ''}" if outputs else ""
-    return f" ({count}, max rel {max(worst):.1e}, {len(check.get('shapes', []))} shapes)" if worst else ""
+    return f" ({count}, max rel {max(worst):.1e} over {len(check.get('cases', []))} runs)" if worst else ""
 
 
 def check_report(path: Path | None) -> None:
