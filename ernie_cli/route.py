@@ -121,7 +121,7 @@ def plan(model: str | Path, *, to: str, out: Path, options: Options | None = Non
     check_replaceable(out)
     arrays = fingerprint(Path(options.inputs_file)) if options.inputs_file and Path(options.inputs_file).is_file() else ""
     key = work_key(fingerprint(source.path), {"to": to, **asdict(options), "arrays": arrays})
-    needed = sum(int(module.output_bytes(source, options)) for module in map(_load, chain))
+    needed = len(chain) * int(_load(chain[0]).output_bytes(source, options))  # later edges' sources do not exist yet: about as large
     result = Plan(source, to, out, chain, options, key, needed, is_up_to_date(out, key))
     if not result.up_to_date:
         _check_disk(result)
