@@ -21,7 +21,7 @@ def render(found: Mapping[str, Any], *, tensors: bool = False) -> RenderableType
         ("Operators", paragraph(", ".join(f"{name} {count}" for name, count in found["ops"].items())) if found.get("ops") else None),
         ("Metadata", facts(found["metadata"].items()) if found.get("metadata") else None),
         ("Made", facts(_origin(found)) if found["made_by"] or found["made_from"] else None),
-        *((f"Check: {check.get('name', '?')}", facts(_check(check))) for check in found["checks"]),
+        *((_check_title(check), facts(_check(check))) for check in found["checks"]),
         (
             "Tensors",
             table(("name", "dtype", "shape", "bytes"), map(_tensor, found["tensors"])) if tensors and found.get("tensors") else None,
@@ -104,10 +104,29 @@ def _link(link: Mapping[str, Any]) -> list[str]:
     return [*plain, *named, *now]
 
 
+def _check_title(check: Mapping[str, Any]) -> str:
+    return f"Check: {check.get('name', '?')}{f', {edge}' if (edge := check.get('edge')) else ''}"
+
+
+#: Of an output's comparison, what tells most; ernie.json holds the rest.
+_FIGURES = ("max_abs", "max_rel", "cosine", "snr_db", "top1", "problems")
+
+
 def _check(check: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Everything the record says; of a graph's, its runs by name and its outputs by their main figures."""
     passed = check.get("passed")
     verdict = "passed" if passed else "failed" if passed is False else "not run"
-    return [("verdict", verdict), *_pairs({name: value for name, value in check.items() if name not in ("name", "passed")})]
+    known = {name: value for name, value in check.items() if name not in ("name", "passed", "edge")}
+    lines = []
+    if isinstance(cases := known.pop("cases", None), list):
+        known.pop("paired", None)
+        lines += [("runs", "; ".join(str(case.get("case")) for case in cases if isinstance(case, dict)))]
+    if isinstance(outputs := known.pop("outputs", None), dict):
+        named = [(name, found) for name, found in outputs.items() if isinstance(found, dict)]
+        lines += [
+            (f"output {name}", _short({key: found[key] for key in _FIGURES if found.get(key) not in (None, [])})) for name, found in named
+        ]
+    return [("verdict", verdict), *lines, *_pairs(known)]
 
 
 def _pairs(values: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -124,6 +143,8 @@ def _short(value: Any) -> str:
         return f"{value:.3g}" if abs(value) < 0.5 else f"{value:.6g}"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_short(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_short, value))
     text = _plain(value)
     return text[:12] if len(text) == 64 and all(char in "0123456789abcdef" for char in text) else text
 
