@@ -1,0 +1,58 @@
+"""ONNX's own node tests of the default domain through onnx → torchscript: what must pass, passes; what is known not to, does not."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+import backend_nodes
+import pytest
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib  # type: ignore[no-redef]
+
+VERSION = version("onnx")
+ENTRIES = tomllib.loads(Path(__file__).with_name("known.toml").read_text())["known"]
+KNOWN = [entry for entry in ENTRIES if VERSION.startswith(entry.get("onnx", ""))]
+LISTED = {test for entry in KNOWN for test in entry["tests"]}
+DRAWN = {test for entry in KNOWN if entry.get("chance") for test in entry["tests"]}
+#: Other domains (classical machine learning, optimisers) are none of ours.
+OURS = ("tensor", "sequence", "later", "string")
+
+
+@pytest.fixture(scope="module")
+def results() -> list[backend_nodes.Result]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the tensors are tiny
+    found = list(backend_nodes.run_all())
+    torch.set_num_threads(threads)
+    return found
+
+
+@pytest.mark.slow
+def test_every_node_test_passes_or_is_listed(results: list[backend_nodes.Result]) -> None:
+    failed = {result.name: result.why for result in results if result.why and result.group in OURS}
+    unlisted = {name: why for name, why in failed.items() if name not in LISTED}
+    passed = [result.name for result in results if not result.why and result.name in LISTED - DRAWN]
+    assert not unlisted
+    assert not passed, "take these out of known.toml"
+
+
+@pytest.mark.slow
+def test_at_least_95_of_100_tensor_tests_pass(results: list[backend_nodes.Result], capsys: pytest.CaptureFixture[str]) -> None:
+    """Counted: float, int and bool tensor tests of the default domain up to opset 24."""
+    count = backend_nodes.count(results)
+    text = ", ".join(f"{group}: {passed} of {total}" for group, (passed, total) in count.items())
+    with capsys.disabled():
+        print(f"\nonnx {VERSION} node tests through onnx → torchscript: {text}")
+    if os.environ.get("ERNIE_RECORD"):
+        Path(os.environ["ERNIE_RECORD"]).write_text(json.dumps({"onnx": VERSION, "passed_of": count}, indent=2) + "\n")
+    passed, total = count["tensor"]
+    assert passed >= 0.95 * total
+    assert total > 1000
