@@ -1,0 +1,116 @@
+"""`simplify(model)`: constants folded, equal nodes made one, dead ones dropped; the numbers stay the same bit for bit.
+
+The passes are onnxscript's and onnx-ir's. Here is what keeps them honest: bounds, and a check after each one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import onnx_ir as ir
+
+from .. import console
+from ..need import need
+from . import inference
+from .write import constant_bytes
+
+#: A folded constant may have this many elements: 1 MB of int64. The larger ones stay computed, so that files do not grow.
+MOST_ELEMENTS = 1 << 17
+SURE_ELEMENTS = 1 << 10
+#: All folded constants together may make the model this much larger.
+MOST_GROWTH_BYTES = 1 << 20
+
+
+def simplify(model: ir.Model) -> ir.Model:
+    """A smaller model that computes the same; `model` itself is not changed, weights are shared and stay where they are.
+
+    Inputs, outputs, dynamic axes and the opset stay. Local functions are kept as they are. Whatever a pass would break, it is not
+    allowed to do: the model of before goes on.
+    """
+    for name, run in _passes():
+        model = _tried(name, run, model)
+    return model
+
+
+def _passes() -> Iterator[tuple[str, Callable[[ir.Model], Any]]]:
+    common = need("onnx_ir.passes.common")
+    folding = need("onnxscript.optimizer")
+    yield "shapes", inference.infer
+    yield "identities", common.IdentityEliminationPass()
+    for bound in (SURE_ELEMENTS, SURE_ELEMENTS, MOST_ELEMENTS):  # what one round made constant the next can use
+        yield (
+            "folding",
+            partial(folding.fold_constants, onnx_shape_inference=True, output_size_limit=bound, should_fold=partial(_small, bound)),
+        )
+        yield "dead nodes", common.RemoveUnusedNodesPass()
+    yield "constants", common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
+    yield "equal constants", common.DeduplicateInitializersPass()
+    yield "equal nodes", common.CommonSubexpressionEliminationPass()
+    yield "dead nodes", common.RemoveUnusedNodesPass()
+
+
+def _tried(name: str, run: Callable[[ir.Model], Any], model: ir.Model) -> ir.Model:
+    """`run` on a copy; the copy where it is sound afterwards, else the model as it was."""
+    copy = model.clone()
+    try:
+        with _silenced():
+            run(copy)
+        problem = _problem(model, copy)
+    except Exception as err:  # noqa: BLE001 — a pass may fail in any way; the model is good without it
+        problem = f"{type(err).__name__}: {err}"
+    if problem:
+        console.detail(f"simplify: left out {name}: {problem}")
+        return model
+    return copy
+
+
+def _small(bound: int, node: ir.Node) -> bool | None:
+    """False where the result might be large: asked of nodes whose inputs are constants, before they are computed."""
+    for value in node.outputs:
+        shape = value.shape
+        if shape is None or not all(isinstance(length, int) for length in shape):
+            return False
+        if math.prod(max(1, int(length)) for length in shape) > bound:  # type: ignore[arg-type]
+            return False
+    return None
+
+
+def _problem(before: ir.Model, after: ir.Model) -> str:
+    """What a pass must not have done: other inputs or outputs, or a subgraph that gives out what it does not make."""
+    for kind in ("inputs", "outputs"):
+        old, new = getattr(before.graph, kind), getattr(after.graph, kind)
+        if len(old) != len(new) or not all(map(_same, old, new)):
+            return f"other {kind}"
+    if constant_bytes(after) > constant_bytes(before) + MOST_GROWTH_BYTES:
+        return "the constants would weigh more than a megabyte more"
+    for graph in after.graph.subgraphs():
+        for value in graph.outputs:
+            producer = value.producer()
+            if (producer is None and value.graph is not graph) or (producer is not None and producer.graph is not graph):
+                return f"a subgraph gives out `{value.name}`, which is not its own"
+    return ""
+
+
+def _same(before: ir.Value, after: ir.Value) -> bool:
+    """Whether two inputs or outputs are the same to who uses the model; what was unknown may have become known."""
+    named = before.name == after.name and before.dtype in (None, after.dtype)
+    return named and (before.shape is None or (after.shape is not None and len(before.shape) == len(after.shape)))
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """The libraries' warnings are about what they leave alone."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
