@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from . import Session, SessionInfo, count
 from .growing import GrowingRows
 from .static import StaticRows
 from .widen import widened
+
+if TYPE_CHECKING:
+    from .graphs import GraphSession
 
 #: What `open` takes as it is; anything else is converted first.
 FORMATS = ("onnx",)
@@ -45,6 +48,13 @@ def open(model: Model, device: str = "auto", *, batch: int = 1, context: int | N
     info = SessionInfo("onnxruntime", where, vocab, context or min(limit, DEFAULT_CONTEXT), batch)
     rows = StaticRows if "positions" in [value.name for value in session.get_inputs()] else GrowingRows
     return DecoderSession(info, rows(session, info), file)
+
+
+def open_graph(model: Model, device: str = "auto", *, threads: int | None = None) -> GraphSession:
+    """Open a graph of any kind. Raises what `create_session` does, UnsupportedError for ends that are no tensors of numbers."""
+    from .onnxruntime_graph import OnnxGraph
+
+    return OnnxGraph(model, device, threads)
 
 
 def _vocabulary(session: Any, file: Path) -> int:
@@ -123,10 +133,20 @@ def _translated(file: Path, err: Exception) -> Exception:
     return InputError(f"{file}: onnxruntime cannot run it: {text}", "convert the model again; `ernie inspect` shows what the file is")
 
 
+class Rows(Protocol):
+    """What keeps the caches of a DecoderSession's rows."""
+
+    def step(self, tokens: np.ndarray, rows: list[int], lengths: list[int]) -> np.ndarray:
+        """tokens int64 [n, S] → logits float32 [n, V] or [n, S, V]; `lengths` is how much of each row still counts."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class DecoderSession:
     """The Session contract over rows of one kind: checks what comes in, leaves the cache to `rows`."""
 
-    def __init__(self, info: SessionInfo, rows: StaticRows | GrowingRows, file: Path) -> None:
+    def __init__(self, info: SessionInfo, rows: Rows, file: Path) -> None:
         self.info = info
         self._rows = rows
         self._file = file
