@@ -23,7 +23,7 @@ from .staging import MANIFEST, safe_join, write_file
 _FILES_OF_FORMAT = (
     ("engine", ("*.plan", "*.engine")),
     ("onnx", ("*.onnx",)),
-    ("pdmodel", ("*.pdmodel", "*.pdiparams")),
+    ("pdmodel", ("*.pdmodel", "*.pdiparams")),  # and PIR's *.json, see `programs`
     ("torchscript", ("*.pt", "*.torchscript")),
 )
 #: Larger files are told apart by size, time of change, head and tail: hashing 40 GB before doing nothing is no "up to date".
@@ -95,6 +95,8 @@ class Model:
             return file
         patterns = dict(_FILES_OF_FORMAT).get(self.format, ())
         found = sorted(file for pattern in patterns[:1] for file in self.path.glob(pattern) if file.is_file())
+        if self.format == "pdmodel":
+            found = programs(self.path)
         if len(found) != 1:
             names = ", ".join(file.name for file in found) or "none"
             raise InputError(
@@ -116,8 +118,25 @@ def identify(path: Path) -> str:
     for format_name, patterns in _FILES_OF_FORMAT:
         if any(Path(name).match(pattern) for name in names for pattern in patterns):
             return format_name
+    if programs(path):
+        return "pdmodel"
     what = "an empty folder" if path.is_dir() and not names else f"no model format that ernie knows (it holds {', '.join(names[:5])})"
     raise InputError(f"{path}: {what}", "a model is a folder with *.safetensors, *.onnx, *.pdmodel, *.pt or *.plan")
+
+
+def programs(path: Path) -> list[Path]:
+    """The Paddle programs in a folder (or `path` itself): *.pdmodel, and those *.json that begin as PIR programs do. A PIR program
+    counts before a legacy one of the same stem, as Paddle itself decides."""
+    listed = sorted(path.iterdir()) if path.is_dir() else [path]
+    found = [file for file in listed if file.suffix in (".json", ".pdmodel") and file.is_file() and _begins_as_program(file)]
+    return [file for file in found if file.suffix == ".json" or file.with_suffix(".json") not in found]
+
+
+def _begins_as_program(file: Path) -> bool:
+    if file.suffix == ".pdmodel":
+        return True
+    with file.open("rb") as handle:
+        return b'"base_code"' in handle.read(256)
 
 
 def read_json(path: Path) -> dict[str, Any]:

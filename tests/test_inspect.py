@@ -22,7 +22,7 @@ from onnx import TensorProto, helper
 from ernie_cli import app
 from ernie_cli.checkpoint.config import parse_config
 from ernie_cli.checkpoint.layout import tensors as table_of
-from ernie_cli.inspect import look, onnx_graph
+from ernie_cli.inspect import look
 from ernie_cli.inspect.checkpoint import kv_bytes_per_token
 from ernie_cli.inspect.render import render
 
@@ -386,10 +386,7 @@ def test_a_failed_check_is_a_problem(graph: Path, tmp_path: Path, run: Callable[
 # --- the rest -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [("m.plan", "engine"), ("m.engine", "engine"), ("m.pt", "torchscript"), ("m.pdmodel", "pdmodel"), ("m.pdiparams", "pdmodel")],
-)
+@pytest.mark.parametrize(("name", "kind"), [("m.plan", "engine"), ("m.engine", "engine")])
 def test_opaque_formats_by_name_and_size(name: str, kind: str, tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:
     (tmp_path / name).write_bytes(b"\0" * 1234)
     code, out, _ = run(tmp_path / name)
@@ -421,6 +418,6 @@ def test_missing_path(run: Callable[..., tuple[int, str, str]], tmp_path: Path) 
 
 def test_2_gb_of_protobuf_is_refused_before_it_is_read(tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:
     with (tmp_path / "m.onnx").open("wb") as handle:
-        handle.truncate(onnx_graph._MOST_BYTES + 1)
+        handle.truncate(2 << 30)  # one byte more than a protobuf may have
     code, _, err = run(tmp_path)
     assert code == 3 and "no protobuf file is larger" in err

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..model import Model
-from . import checkpoint, onnx_graph, provenance
+from . import checkpoint, onnx_graph, pdmodel, provenance, torchscript
 
 #: format → what describes it; each takes the model and returns facts, `tensors` among them. The other formats are opaque
 #: without their runtime: their files, manifest and checks are all there is to say.
@@ -19,8 +19,10 @@ _DESCRIBE: dict[str, Callable[[Model], dict[str, Any]]] = {
     "hf": checkpoint.describe,
     "paddle": checkpoint.describe,
     "onnx": onnx_graph.describe,
+    "torchscript": torchscript.describe,
+    "pdmodel": pdmodel.describe,
 }
-_OPAQUE = ("pdmodel", "torchscript", "engine")
+_OPAQUE = ("engine",)
 
 
 def look(path: Path, *, verify: bool = False) -> dict[str, Any]:

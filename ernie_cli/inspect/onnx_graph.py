@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
 from ..model import Model
 from ..need import need
+from ..onnxgraph.proto import nodes, parse, text
+from ..onnxgraph.proto import tensors as every_tensor
 from ..staging import safe_join
 
-_MOST_BYTES = (2 << 30) - 1  # of one protobuf message; larger models keep their weights outside
-_AGAIN = "make the file again: `ernie convert … --to onnx --force`"
 _PRECISIONS = {"FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16", "DOUBLE": "fp64"}
 #: Constants of these types are shapes, axes and masks, not weights.
 _NO_WEIGHTS = ("int64", "int32", "bool", "string", "undefined")
@@ -27,10 +25,10 @@ def describe(model: Model) -> dict[str, Any]:
     Raises InputError where the file is no ONNX model; external data that is missing or too short is a `problem`.
     """
     file = model.main_file()
-    proto = load(file)
-    names = {_text(tensor.name) for tensor in proto.graph.initializer}  # up to IR version 3 they were listed as inputs, too
-    inputs = [_value(value) for value in proto.graph.input if _text(value.name) not in names]
-    tensors = [_tensor(tensor) for tensor in _tensors(proto)]
+    proto = parse(file)
+    names = {text(tensor.name) for tensor in proto.graph.initializer}  # up to IR version 3 they were listed as inputs, too
+    inputs = [_value(value) for value in proto.graph.input if text(value.name) not in names]
+    tensors = [_tensor(tensor) for tensor in every_tensor(proto)]
     sizes = Counter[str]()
     for tensor in tensors:
         sizes[tensor["dtype"]] += tensor["bytes"]
@@ -38,77 +36,25 @@ def describe(model: Model) -> dict[str, Any]:
     weights = [tensor for tensor in tensors if tensor["dtype"] not in _NO_WEIGHTS]
     return {
         "ir_version": proto.ir_version,
-        "opsets": {_text(entry.domain) or "ai.onnx": entry.version for entry in proto.opset_import},
-        "producer": f"{_text(proto.producer_name)} {_text(proto.producer_version)}".strip(),
-        "metadata": {_text(entry.key): _text(entry.value) for entry in proto.metadata_props},
+        "opsets": {text(entry.domain) or "ai.onnx": entry.version for entry in proto.opset_import},
+        "producer": f"{text(proto.producer_name)} {text(proto.producer_version)}".strip(),
+        "metadata": {text(entry.key): text(entry.value) for entry in proto.metadata_props},
         "inputs": inputs,
         "outputs": [_value(value) for value in proto.graph.output],
-        "ops": dict(Counter(_operator(node) for node in _nodes(proto)).most_common()),
+        "ops": dict(Counter(_operator(node) for node in nodes(proto)).most_common()),
         "parameters": sum(math.prod(tensor["shape"]) for tensor in weights),
         "tensor_count": len(tensors),
         "bytes_by_dtype": dict(sizes.most_common()),
         "external_data": external,
         "kv_bytes_per_token": _kv_bytes_per_token(inputs),
         "tensors": tensors,
-        "problems": problems + [f"{file.name}: {text}" for tensor in tensors if (text := tensor.pop("problem"))],
+        "problems": problems + [f"{file.name}: {problem}" for tensor in tensors if (problem := tensor.pop("problem"))],
     }
 
 
-def load(file: Path) -> Any:
-    """The ModelProto without external data. Raises InputError where the file holds anything else."""
-    onnx = need("onnx")
-    from google.protobuf.message import DecodeError
-
-    n_bytes = file.stat().st_size
-    if n_bytes > _MOST_BYTES:
-        raise InputError(
-            f"{file}: {n_bytes} bytes: no protobuf file is larger than 2 GB", "is it the weights of an ONNX model? name the .onnx file"
-        )
-    try:
-        proto = onnx.load(str(file), format="protobuf", load_external_data=False)
-    except DecodeError as err:
-        raise InputError(f"{file}: not an ONNX file, or a damaged one: {err}", _AGAIN) from err
-    if not proto.ir_version or not proto.HasField("graph"):
-        raise InputError(f"{file}: {'empty' if n_bytes == 0 else 'not an ONNX model: it has no graph'}", _AGAIN)
-    return proto
-
-
-def _nodes(proto: Any) -> Iterator[Any]:
-    """Every node: of the graph, of the graphs inside nodes (If, Loop), of local functions. Protobuf limits the nesting to 100."""
-    pending = [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
-    while pending:
-        node = pending.pop()
-        yield node
-        pending += [inner for graph in _subgraphs(node) for inner in graph.node]
-
-
-def _subgraphs(node: Any) -> Iterator[Any]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def _tensors(proto: Any) -> Iterator[Any]:
-    """Every constant: initializers of all graphs, and tensors in attributes (Paddle's exporter keeps weights in Constant nodes)."""
-    yield from proto.graph.initializer
-    for node in _nodes(proto):
-        for graph in _subgraphs(node):
-            yield from graph.initializer
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-
-
 def _operator(node: Any) -> str:
-    domain, name = _text(node.domain), _text(node.op_type)
+    domain, name = text(node.domain), text(node.op_type)
     return name if domain in ("", "ai.onnx") else f"{domain}::{name}"
-
-
-def _text(value: str | bytes) -> str:
-    """Strings that are no UTF-8 come out of protobuf as bytes."""
-    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 
 def _data_type(number: int) -> tuple[str, int]:
@@ -126,9 +72,9 @@ def _tensor(tensor: Any) -> dict[str, Any]:
     dtype, bits = _data_type(tensor.data_type)
     shape = list(tensor.dims)
     expected = (math.prod(shape) * bits + 7) // 8
-    facts: dict[str, Any] = {"name": _text(tensor.name), "dtype": dtype, "shape": shape, "bytes": expected, "problem": ""}
+    facts: dict[str, Any] = {"name": text(tensor.name), "dtype": dtype, "shape": shape, "bytes": expected, "problem": ""}
     if tensor.data_location == 1:  # EXTERNAL
-        where = {_text(entry.key): _text(entry.value) for entry in tensor.external_data}
+        where = {text(entry.key): text(entry.value) for entry in tensor.external_data}
         facts |= {"file": where.get("location", ""), "offset": _count(where.get("offset", "0"))}
         stored = _count(where.get("length", str(expected)))
     else:
@@ -138,8 +84,8 @@ def _tensor(tensor: Any) -> dict[str, Any]:
     return facts
 
 
-def _count(text: str) -> int:
-    return int(text) if text.isdecimal() and len(text) < 20 else -1
+def _count(number: str) -> int:
+    return int(number) if number.isdecimal() and len(number) < 20 else -1
 
 
 def _external(file: Path, tensors: list[dict[str, Any]]) -> tuple[dict[str, int | None], list[str]]:
@@ -164,10 +110,10 @@ def _value(value: Any) -> dict[str, Any]:
     """name, dtype and shape (numbers, names of dynamic axes, "?"; None where no shape is given) of an input or output."""
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
-        return {"name": _text(value.name), "dtype": (kind or "unknown").removesuffix("_type"), "shape": None}
+        return {"name": text(value.name), "dtype": (kind or "unknown").removesuffix("_type"), "shape": None}
     tensor = value.type.tensor_type
-    dims = [dim.dim_value if dim.HasField("dim_value") else _text(dim.dim_param) or "?" for dim in tensor.shape.dim]
-    return {"name": _text(value.name), "dtype": _data_type(tensor.elem_type)[0], "shape": dims if tensor.HasField("shape") else None}
+    dims = [dim.dim_value if dim.HasField("dim_value") else text(dim.dim_param) or "?" for dim in tensor.shape.dim]
+    return {"name": text(value.name), "dtype": _data_type(tensor.elem_type)[0], "shape": dims if tensor.HasField("shape") else None}
 
 
 def _kv_bytes_per_token(inputs: list[dict[str, Any]]) -> int | None:

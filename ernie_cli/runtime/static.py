@@ -36,7 +36,7 @@ class StaticRows:
             slots = max(needed, self.slots * 3 // 2)
             self._resize(min(-(-slots // SLOTS) * SLOTS, self.info.context))
         pieces = []
-        for first, last in _runs(rows):  # buffers can be bound for neighbouring rows only
+        for first, last in runs(rows):  # buffers can be bound for neighbouring rows only
             part = slice(rows.index(first), rows.index(last) + 1)
             pieces.append(self._run(tokens[part], slice(first, last + 1), np.array(lengths[part], np.int64)))
         return np.concatenate(pieces)
@@ -65,9 +65,9 @@ class StaticRows:
         del self.session, self.buffers
 
 
-def _runs(rows: list[int]) -> list[tuple[int, int]]:
+def runs(rows: list[int]) -> list[tuple[int, int]]:
     """[0, 1, 3] → [(0, 1), (3, 3)]: the runs of neighbours in an ascending list."""
-    runs: list[tuple[int, int]] = []
+    found: list[tuple[int, int]] = []
     for row in rows:
-        runs[-1:] = [(runs[-1][0], row)] if runs and runs[-1][1] == row - 1 else [*runs[-1:], (row, row)]
-    return runs
+        found[-1:] = [(found[-1][0], row)] if found and found[-1][1] == row - 1 else [*found[-1:], (row, row)]
+    return found

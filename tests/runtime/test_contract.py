@@ -18,12 +18,16 @@ from ernie_cli.runtime import Session
 from ernie_cli.runtime.open import backends, formats
 
 #: Which module a backend stands on, where it is not in every install, and what its models are made with.
-NEEDS = {"onnxruntime": "onnxruntime"}
+NEEDS = {"onnxruntime": "onnxruntime", "torchscript": "torch", "paddle": "paddle"}
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("fake", {}),
     ("onnxruntime", {"kv_cache": "static"}),
     ("onnxruntime", {"kv_cache": "growing"}),
+    ("torchscript", {}),
+    ("paddle", {}),
 ]
+#: It starts a process that loads Paddle.
+SLOW_TO_OPEN = ("paddle",)
 BATCH, CONTEXT = 3, 40
 
 Open = Callable[..., Session]
@@ -61,8 +65,22 @@ def _converted(checkpoint: Path, to: str, options: dict[str, Any]) -> Model:
     return route.convert(checkpoint, to=to, out=out, options=route.Options(verify=False, **options))
 
 
+@pytest.fixture(scope="module")
+def kept(opener: Open) -> Iterator[Session]:
+    """One session for all tests: each would take seconds to open."""
+    opened = opener()
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def session(opener: Open) -> Iterator[Session]:
+def session(request: pytest.FixtureRequest, opener: Open) -> Iterator[Session]:
+    if request.node.callspec.params["opener"][0] in SLOW_TO_OPEN:
+        opened = request.getfixturevalue("kept")
+        yield opened
+        for row in range(BATCH):
+            opened.truncate(row, 0)
+        return
     opened = opener()
     yield opened
     opened.close()
