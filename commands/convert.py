@@ -89,6 +89,7 @@ def convert(
     try:
         made = route.run(plan, force=force, keep_failed=keep_failed)
     except QualityError as err:
+        route_text.show_failure(err)
         route_text.write_report(report, plan, [], err)
         raise
     checks = made.manifest.get("checks", [])

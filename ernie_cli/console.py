@@ -84,6 +84,12 @@ def info(text: str) -> None:
         _say(text, "")
 
 
+def show(findings: RenderableType) -> None:
+    """Something worth seeing along the way, laid out as rich renderables; the result itself is `result`'s."""
+    if settings.verbosity >= 0:
+        _rich(sys.stderr).print(findings)
+
+
 def detail(text: str) -> None:
     """Shown with -v only."""
     if settings.verbosity >= 1:

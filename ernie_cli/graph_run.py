@@ -12,7 +12,8 @@ import numpy as np
 from . import console, npz
 from .errors import UsageError
 from .model import Model
-from .runtime.graphs import GraphSession, open_graph
+from .parity.arrays import feeds_from
+from .runtime.graphs import open_graph
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,11 +37,10 @@ def run(
     """
     if out is not None:
         npz.check_out(out)
-    arrays = npz.read(inputs)
     wanted = npz.read(reference) if reference else None
     session = open_graph(Model.open(path), backend, device, threads=threads)
     try:
-        feeds = _feeds(session, arrays)
+        feeds = feeds_from(inputs, session.inputs)
         start = time.perf_counter()
         outputs = session.run(feeds)
         seconds = time.perf_counter() - start
@@ -65,15 +65,6 @@ def check_flags(inputs: str | None, others: Mapping[str, Any]) -> None:
         raise UsageError(
             f"--inputs and {' and '.join(given)} exclude each other", "a graph model takes arrays, a language model takes text"
         )
-
-
-def _feeds(session: GraphSession, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The file's arrays under the model's names: numpy.savez(file, array) calls them arr_0, arr_1 …, which go by order."""
-    names = [spec.name for spec in session.inputs]
-    if set(arrays) == {f"arr_{number}" for number in range(len(names))}:
-        arrays = {name: arrays[f"arr_{number}"] for number, name in enumerate(names)}
-    types = {spec.name: spec.dtype for spec in session.inputs}
-    return {name: npz.typed(array, types.get(name, "")) for name, array in arrays.items()}
 
 
 def _facts(array: np.ndarray) -> dict[str, Any]:

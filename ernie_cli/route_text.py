@@ -67,6 +67,15 @@ def _figures(check: Mapping[str, Any]) -> str:
     return f" ({count}, max rel {max(worst):.1e} over {len(check.get('cases', []))} runs)" if worst else ""
 
 
+def show_failure(error: ErnieError) -> None:
+    """The table of outputs and the first tensor that differs, where the error brings a record of them."""
+    record = getattr(error, "record", None)
+    if record and "outputs" in record:
+        from .parity.table import render
+
+        console.show(render(record))
+
+
 def check_report(path: Path | None) -> None:
     """Raise UsageError where the report could not be written: before the work it reports on."""
     if path and ((path.exists() and not path.is_file()) or not path.absolute().parent.is_dir()):

@@ -71,8 +71,7 @@ def _find(source: Model, made: Model, case: Case, paired: Mapping[str, Any], fai
         if not theirs.marks:
             return {"unknown": "the target's backend shows no values in between"}
         found = match(mine, theirs)
-        if any(mark.sketch is not None and found[name].error > limit for name, mark in mine.marks.items() if name in found):
-            rearranged(session, case.feeds, found, mine, theirs, limit)
+        rearranged(session, case.feeds, found, mine, theirs, limit)
     finally:
         session.close()
     guilty = culprit(mine, found, failing, limit)

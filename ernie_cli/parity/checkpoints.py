@@ -70,6 +70,6 @@ def _verify(checkpoint: Checkpoint, session: Session, precision: str) -> dict[st
 
 
 def peak_memory_mb() -> int:
-    """The most memory this process ever held, in MB (kernel figures: kB on Linux, bytes on macOS)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """The most memory that this process, or one it ran to its end, ever held, in MB (kernel figures: kB on Linux, bytes on macOS)."""
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6)

@@ -17,6 +17,7 @@ from ..console import Meter
 from ..errors import InputError, QualityError, UnsupportedError
 from ..model import Model
 from ..runtime.graphs import GraphSession, TensorSpec, open_graph
+from ..runtime.specs import asked
 from . import cases, degenerate, pairing
 from .arrays import feeds_from
 from .axes import Axis
@@ -85,7 +86,7 @@ def _run_source(
     session = open_graph(source)
     try:
         own = tolerances(options.rtol, options.atol, [spec.name for spec in session.outputs])
-        specs = pairing.completed(session.inputs, options.input_specs, _declared(made, session.inputs))
+        specs = pairing.completed(asked(session, options.input_specs), options.input_specs, _declared(made, session.inputs))
         if options.inputs_file:
             ran, axes = cases.given(session, feeds_from(options.inputs_file, specs))
         else:

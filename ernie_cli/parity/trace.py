@@ -164,22 +164,34 @@ def _nearest(mark: Mark, others: Sequence[Mark], stack: np.ndarray | None) -> Ma
 def rearranged(
     session: GraphSession, feeds: Mapping[str, np.ndarray], found: dict[str, Match], source: Trace, target: Trace, within: float
 ) -> None:
-    """Run the source again to find those of its unmatched values that the target has with its axes in another order.
+    """Find those of the source's unmatched values that the target has with its axes in another order. Changes `found`.
 
-    A value of the very same shape is no such: its axes were mixed up. Changes `found`.
+    A value of the very same shape, or of the same name, is no such: its axes were mixed up. Runs the source again where
+    statistics let it hope.
     """
-    others = [mark for mark in target.marks.values() if mark.sketch is not None and mark.sketch.telling]
-    reliable = names_are_reliable(source, target)
-    for step in session.steps(feeds):
-        if step.value is None or step.name not in found or found[step.name].error <= within or (reliable and step.name in target.marks):
-            continue
-        own = sketch(step.value)
-        for other in others:
-            if other.sketch is None or other.sketch.shape == own.shape or not same_values(own, other.sketch, within):
+    hopes = _same_values_elsewhere(found, source, target, within)
+    for step in session.steps(feeds) if hopes else ():
+        for other in hopes.get(step.name, ()) if step.value is not None else ():
+            own, there = np.asarray(step.value), other.sketch
+            if there is None:
                 continue
-            gaps = [distance(each, other.sketch) for each in permuted(step.value, other.sketch.shape)]
-            if min(gaps, default=float("inf")) <= within:
-                found[step.name] = Match(min(gaps), other, rearranged=True)
+            gap = min((distance(each, there) for each in permuted(own, there.shape)), default=float("inf"))
+            if gap <= min(within, found[step.name].error):
+                found[step.name] = Match(gap, other, rearranged=True)
+
+
+def _same_values_elsewhere(found: Mapping[str, Match], source: Trace, target: Trace, within: float) -> dict[str, list[Mark]]:
+    """Unmatched source step → the target's steps that may hold its values in another shape."""
+    reliable = names_are_reliable(source, target)
+    hopes: dict[str, list[Mark]] = {}
+    for mark in source.marks.values():
+        own = mark.sketch
+        if own is None or not own.telling or found[mark.name].error <= within or (reliable and mark.name in target.marks):
+            continue
+        for other in target.marks.values():
+            if other.sketch is not None and other.sketch.shape != own.shape and same_values(own, other.sketch, within):
+                hopes.setdefault(mark.name, []).append(other)
+    return hopes
 
 
 def partner(source: Trace, target: Trace, found: Mapping[str, Match], inputs: Mapping[str, str], mark: Mark) -> Mark | None:

@@ -78,7 +78,8 @@ def graph_backends() -> dict[str, ModuleType]:
     """Every backend that runs graphs, by name. Importing one loads no inference library."""
     names = [found.name for found in pkgutil.iter_modules(__path__)]
     modules = {name: importlib.import_module(f"{__package__}.{name}") for name in names}
-    return {name: module for name, module in modules.items() if hasattr(module, "FORMATS") and callable(getattr(module, "open_graph", None))}
+    able = (name for name, module in modules.items() if hasattr(module, "FORMATS") and callable(getattr(module, "open_graph", None)))
+    return {name: modules[name] for name in able}
 
 
 def open_graph(model: Model, backend: str = "auto", device: str = "auto", *, threads: int | None = None) -> GraphSession:

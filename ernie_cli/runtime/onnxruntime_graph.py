@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: What may pass between numpy and onnxruntime's Python API; bfloat16 passes as float32.
 _TYPES = ("float32", "float64", "float16", "bfloat16", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 #: `steps` keeps at most this share of free memory in values, and this many values in its first run: their sizes are only known then.
-_STEPS_SHARE, _FIRST_STEPS, _GROWTH = 0.25, 32, 8
+_STEPS_SHARE, _FIRST_STEPS, _GROWTH = 0.25, 64, 8
 
 
 class OnnxGraph:
@@ -134,13 +134,15 @@ def _spec(value: ir.Value, file: Path) -> TensorSpec:
 def _opened(file: Path, device: str, threads: int | None, *, wide: bool) -> tuple[Any, str]:
     """A session; `wide`: with every bfloat16 made float32, which numpy and onnxruntime can hand each other."""
     from . import onnxruntime
-    from .widen import widened
+    from .widen import widen
 
-    content = widened(file) if wide else None
-    if content is None:
+    if not wide:
         return onnxruntime.create_session(file, device, threads)
+    ir = need("onnx_ir")
+    model = ir.load(file)
+    widen(model)
     console.detail("computing bfloat16 in float32: numpy has no bfloat16 for onnxruntime to take")
-    return _from_bytes(content, file, threads, optimise=True), "cpu"
+    return _from_bytes(ir.to_proto(model).SerializeToString(), file, threads, optimise=True), "cpu"
 
 
 def _all_seen(model: ir.Model, file: Path, names: Sequence[str], dead: set[str], threads: int | None) -> Any:

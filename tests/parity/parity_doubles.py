@@ -122,6 +122,25 @@ def rename(edit: Edit) -> Edit:
     return both
 
 
+def halved(graph: Any) -> None:
+    """Everything float16: no mistake, but rounding everywhere."""
+    for tensor in graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+
+
+def both(first: Edit, then: Edit) -> Edit:
+    """Two edits."""
+
+    def edit(graph: Any) -> None:
+        first(graph)
+        then(graph)
+
+    return edit
+
+
 def _names(graph: Any) -> list[str]:
     return list(dict.fromkeys(name for node in graph.node for name in (*node.input, *node.output)))
 

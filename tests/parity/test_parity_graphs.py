@@ -83,6 +83,29 @@ def test_sizes_that_the_source_refuses_are_dropped_with_a_note(tmp_path: Path) -
     assert "the source refuses n=3" in record["notes"]
 
 
+PICTURES = {"inputs": [nets.value("x", "n", 3, "h", "w")], "outputs": [nets.value("y", "n", 3, 1, 1)]}
+
+
+def test_small_pictures_that_the_target_alone_refuses_prove_nothing(tmp_path: Path) -> None:
+    """A pool wider than the picture: ONNX Runtime may make something of it, others refuse it. Larger pictures of any size pass."""
+    source = simple(tmp_path / "a.onnx", node("GlobalAveragePool", "x", "y"), **PICTURES)
+    nodes = [node("MaxPool", "x", "p", kernel_shape=[40, 40]), node("GlobalAveragePool", "p", "g"), node("Mul", "g zero", "z")]
+    nodes += [node("GlobalAveragePool", "x", "a"), node("Add", "a z", "y")]
+    made = simple(tmp_path / "b.onnx", *nodes, weights={"zero": np.float32(0)}, **PICTURES)
+    record = check(source, made)
+    assert record["passed"] and record["refused"] == []
+    assert record["notes"] == ["minimum says nothing: the target takes larger pictures of any size, this small one it refuses"]
+
+
+def test_sizes_at_which_the_source_computes_on_nothing_prove_nothing(tmp_path: Path) -> None:
+    weights = {"from": np.array([32]), "to": np.array([9999]), "axis": np.array([2]), "axes": np.array([2, 3]), "none": np.int64(0)}
+    cut = [node("Slice", "x from to axis", "cut"), node("ReduceSum", "cut axes", "sum")]
+    source = simple(tmp_path / "a.onnx", *cut, node("Identity", "sum", "y"), weights=weights, **PICTURES)
+    odd = [node("Size", "cut", "size"), node("Equal", "size none", "empty"), node("Cast", "empty", "one", to=TensorProto.FLOAT)]
+    record = check(source, simple(tmp_path / "b.onnx", *cut, *odd, node("Add", "sum one", "y"), weights=weights, **PICTURES))
+    assert "minimum says nothing: `cut` is empty in the source" in record["notes"]
+
+
 def test_a_source_that_takes_nothing_asks_for_inputs(tmp_path: Path) -> None:
     source = simple(tmp_path / "a.onnx", node("Reshape", "x shape", "y"), weights={"shape": np.array([1711, 4])})
     with pytest.raises(UsageError, match="takes none of the inputs") as caught:

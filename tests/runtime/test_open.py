@@ -35,9 +35,9 @@ def test_asking_for_what_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_format_that_nothing_runs(tmp_path: Path) -> None:
-    (tmp_path / "m.pdmodel").write_bytes(b"x")
+    (tmp_path / "m.plan").write_bytes(b"x")
     for backend in ("auto", "onnxruntime"):
-        with pytest.raises(UnsupportedError, match="no backend here runs pdmodel"):
+        with pytest.raises(UnsupportedError, match="no backend here runs engine"):
             open_session(tmp_path, backend)
 
 

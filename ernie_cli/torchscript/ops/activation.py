@@ -21,7 +21,7 @@ def thresholded_relu(x: Tensor, alpha: float) -> Tensor:
 
 
 def softplus(x: Tensor) -> Tensor:
-    """log(1 + exp(x)), exact also beyond torch's threshold of 20 (where torch returns x: the same in float32)."""
+    """log(1 + exp(x))."""
     return torch.clamp_min(x, 0) + torch.log1p(torch.exp(-torch.abs(x)))
 
 
@@ -72,6 +72,21 @@ def _hardmax(node: Node) -> str:
     return node.call(hardmax_flat, node.x(0), node.attr("axis", 1))
 
 
+def _prelu(node: Node) -> str:
+    shape, rank = node.shape(1), node.rank(0)
+    per_channel = shape is not None and rank is not None and rank > 1 and len(shape) == rank - 1 and all(n == 1 for n in shape[1:])
+    if per_channel or node.opset < 7:  # before opset 7 the slope's one axis was that of the channels
+        return f"torch.prelu({node.x(0)}, {node.x(1)}.flatten())"
+    return node.call(prelu, node.x(0), node.x(1))
+
+
+def _softplus(node: Node) -> str:
+    """Beyond torch's threshold of 20 the rest is below the precision of all types but float64."""
+    if node.dtype(0) in ("float32", "float16", "bfloat16"):
+        return f"torch.nn.functional.softplus({node.x(0)})"
+    return node.call(softplus, node.x(0))
+
+
 def _gelu(node: Node) -> str:
     return f"torch.nn.functional.gelu({node.x(0)}, approximate={node.attr('approximate', 'none')!r})"
 
@@ -94,7 +109,7 @@ def _selu(node: Node) -> str:
 RULES: dict[str, Rule] = {
     "Relu": lambda node: f"torch.relu({node.x(0)})",
     "LeakyRelu": lambda node: f"torch.nn.functional.leaky_relu({node.x(0)}, {float(node.attr('alpha', 0.01))!r})",
-    "PRelu": lambda node: node.call(prelu, node.x(0), node.x(1)),
+    "PRelu": _prelu,
     "Elu": lambda node: f"torch.ops.aten.elu({node.x(0)}, {float(node.attr('alpha', 1.0))!r})",
     "Celu": lambda node: node.call(celu, node.x(0), float(node.attr("alpha", 1.0))),
     "Selu": _selu,
@@ -107,7 +122,7 @@ RULES: dict[str, Rule] = {
     "Gelu": _gelu,
     "Swish": _swish,
     "SwiGLU": lambda node: node.call(swiglu, node.x(0), node.x(1), float(node.attr("alpha", 1.0))),
-    "Softplus": lambda node: node.call(softplus, node.x(0)),
+    "Softplus": _softplus,
     "Softsign": lambda node: f"torch.nn.functional.softsign({node.x(0)})",
     "Shrink": lambda node: node.call(shrink, node.x(0), float(node.attr("bias", 0.0)), float(node.attr("lambd", 0.5))),
     "Softmax": _softmax(softmax_flat, "torch.softmax"),

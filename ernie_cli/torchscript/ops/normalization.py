@@ -62,6 +62,12 @@ def rms_norm(x: Tensor, scale: Tensor, axis: int, epsilon: float) -> Tensor:
     return (wide * torch.rsqrt(wide.square().mean(axes, keepdim=True) + epsilon)).to(x.dtype) * scale
 
 
+def rms_norm_last(x: Tensor, scale: Tensor, epsilon: float) -> Tensor:
+    """Over the last axis alone, which torch.onnx can write again."""
+    wide = x if x.dtype == torch.float64 else x.to(torch.float32)
+    return (wide * torch.rsqrt(wide.square().mean([-1], keepdim=True) + epsilon)).to(x.dtype) * scale
+
+
 def lp_norm(x: Tensor, axis: int, p: int) -> Tensor:
     """0 where the norm is 0."""
     norm = torch.norm(x, p, [axis], keepdim=True)
@@ -139,7 +145,12 @@ RULES: dict[str, Rule] = {
     "InstanceNormalization": lambda node: node.call(instance_norm, node.x(0), node.x(1), node.x(2), _epsilon(node)),
     "LayerNormalization": _layer_norm,
     "GroupNormalization": _group_norm,
-    "RMSNormalization": lambda node: node.call(rms_norm, node.x(0), node.x(1), node.attr("axis", -1), _epsilon(node)),
+    "RMSNormalization": lambda node: node.call(
+        rms_norm_last if node.attr("axis", -1) == -1 else rms_norm,
+        *(node.x(i) for i in (0, 1)),
+        *([] if node.attr("axis", -1) == -1 else [node.attr("axis")]),
+        _epsilon(node),
+    ),
     "LpNormalization": lambda node: node.call(lp_norm, node.x(0), node.attr("axis", -1), node.attr("p", 2)),
     "MeanVarianceNormalization": lambda node: node.call(mean_variance_norm, node.x(0), list(node.attr("axes", [0, 2, 3]))),
     "LRN": _lrn,

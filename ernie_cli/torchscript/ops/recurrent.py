@@ -119,6 +119,25 @@ def one_direction(
     return y, h, c
 
 
+def weights_of(kind: str, w: Tensor, r: Tensor, b: Tensor | None, d: int) -> list[Tensor]:
+    """One direction's weights as torch's kernels take them."""
+    params = [gates_as_torch(kind, w[d]), gates_as_torch(kind, r[d])]
+    if b is not None:
+        wb, rb = b[d].chunk(2)
+        params = params + [gates_as_torch(kind, wb), gates_as_torch(kind, rb)]  # noqa: RUF005 - TorchScript knows no [*a, b]
+    return params
+
+
+def kernel(kind: str, x: Tensor, params: list[Tensor], biases: bool, h: Tensor, c: Tensor, both: bool) -> tuple[Tensor, Tensor, Tensor]:
+    if kind == "LSTM":
+        y, h, c = torch.lstm(x, [h, c], params, biases, 1, 0.0, False, both, False)
+    elif kind == "GRU":
+        y, h = torch.gru(x, h, params, biases, 1, 0.0, False, both, False)
+    else:
+        y, h = torch.rnn_tanh(x, h, params, biases, 1, 0.0, False, both, False)
+    return y, h, c
+
+
 def by_kernel(
     kind: str, x: Tensor, w: Tensor, r: Tensor, b: Tensor | None, h: Tensor, c: Tensor, backward: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,6 +158,26 @@ def by_kernel(
     else:
         y, h = torch.rnn_tanh(x, h, params, b is not None, 1, 0.0, False, both, False)
     return y.flip(0) if backward else y, h, c
+
+
+def one_way(
+    kind: str, x: Tensor, w: Tensor, r: Tensor, b: Tensor | None, h0: Tensor | None, c0: Tensor | None, backward: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The plain case without branches or loops, so that it can become ONNX again. As `recurrent` gives it."""
+    zeros = torch.zeros([1, x.size(1), r.size(2)], dtype=x.dtype, device=x.device)
+    h, c = zeros if h0 is None else h0.contiguous(), zeros if c0 is None else c0.contiguous()
+    y, h, c = kernel(kind, x.flip(0) if backward else x, weights_of(kind, w, r, b, 0), b is not None, h, c, False)
+    return (y.flip(0) if backward else y).unsqueeze(1), h, c
+
+
+def two_ways(
+    kind: str, x: Tensor, w: Tensor, r: Tensor, b: Tensor | None, h0: Tensor | None, c0: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    zeros = torch.zeros([2, x.size(1), r.size(2)], dtype=x.dtype, device=x.device)
+    h, c = zeros if h0 is None else h0.contiguous(), zeros if c0 is None else c0.contiguous()
+    params = weights_of(kind, w, r, b, 0) + weights_of(kind, w, r, b, 1)
+    y, h, c = kernel(kind, x, params, b is not None, h, c, True)
+    return y.reshape([y.size(0), y.size(1), 2, -1]).transpose(1, 2), h, c
 
 
 def recurrent(
@@ -220,6 +259,10 @@ def _rule(node: Node) -> str:
     plain = names == [name.lower() for name in DEFAULTS[node.op] * directions] and not clip and not node.has(7)
     kernel = plain and flag == (node.op == "GRU")
     states = [node.x(5), node.x(6) if node.op == "LSTM" else "None", node.x(7) if node.op == "LSTM" else "None"]
+    if kernel and not node.has(4) and not node.attr("layout", 0) and 0 not in (node.shape(0) or ()):
+        plain_args = (repr(node.op), *(node.x(i) for i in range(4)), *states[:2])
+        text = node.call(two_ways, *plain_args) if directions == 2 else node.call(one_way, *plain_args, direction == "reverse")
+        return f"{text}[0]" if node.n_outputs == 1 else text if node.n_outputs == 3 else f"{text}[:{node.n_outputs}]"
     text = node.call(
         recurrent, repr(node.op), *(node.x(i) for i in range(5)), *states, direction == "reverse", names, alphas, betas, clip, flag,
         bool(node.attr("layout", 0)), kernel,
