@@ -26,7 +26,7 @@ class Cache(Protocol):
     opset: int
 
     def begin(self, b: Builder, ids: ir.Value) -> ir.Value:
-        """Declare inputs; return the positions int64 [B, S] (or [1, S]) of the new tokens."""
+        """Declare inputs; return the positions int64 [B, S] of the new tokens."""
         ...
 
     def attend(self, b: Builder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value, *, last_only: bool) -> ir.Value:
@@ -71,7 +71,8 @@ class GrowingCache:
             self.past.append((b.input(f"past.{layer}.key", b.dtype, shape), b.input(f"past.{layer}.value", b.dtype, shape)))
         past_length = b.op("Shape", self.past[0][0], name="positions.past_length", start=2, end=3)
         positions = b.op("Add", _offsets(b, ids, 1, "positions.new"), past_length, name="positions.sum")
-        return b.op("Unsqueeze", positions, b.ints(0), name="positions")
+        # RotaryEmbedding wants positions for each row, though all rows' are the same.
+        return b.op("Expand", positions, b.op("Shape", ids, name="positions.shape"), name="positions")
 
     def attend(self, b: Builder, layer: int, query: ir.Value, key: ir.Value, value: ir.Value, *, last_only: bool) -> ir.Value:
         heads = {"q_num_heads": self.config.num_heads, "kv_num_heads": self.config.num_kv_heads}

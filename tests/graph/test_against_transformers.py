@@ -114,6 +114,22 @@ def test_a_float32_graph_of_bfloat16_weights_is_exact(checkpoint, tmp_path):
     assert _relative(want, onnxruntime.open(made, "cpu").step(tokens)) <= 1e-4
 
 
+def test_rows_of_a_growing_batch_go_together(checkpoint, tmp_path):
+    """The graph itself takes several rows of one length; our own session feeds it one at a time."""
+    folder, model = checkpoint()
+    made = route.convert(folder, to="onnx", out=tmp_path / "onnx", options=route.Options(kv_cache="growing"))
+    session = onnxruntime.create_session(made.main_file())[0]
+    tokens = np.random.default_rng(7).integers(3, 300, (3, 12))
+    caches = {value.name: np.zeros((3, value.shape[1], 0, value.shape[3]), np.float32) for value in session.get_inputs()[1:]}
+    for begin, stop in ((0, 7), (7, 12)):
+        got = session.run(None, {"input_ids": tokens[:, begin:stop], **caches})
+        names = [value.name.replace("present.", "past.") for value in session.get_outputs()]
+        caches = {name: value for name, value in zip(names, got, strict=True) if name != "logits"}
+    with torch.no_grad():
+        want = model(torch.tensor(tokens)).logits[:, -1].numpy()
+    assert _relative(want, got[0]) <= 1e-4
+
+
 def test_rows_of_a_static_batch_stand_at_their_own_positions(checkpoint, tmp_path):
     folder, model = checkpoint()
     made = route.convert(folder, to="onnx", out=tmp_path / "onnx")
