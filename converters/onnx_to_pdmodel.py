@@ -1,7 +1,8 @@
 """ONNX → Paddle inference program, by our own table of operators on Paddle's static graph. Parity is checked by the route.
 
-x2paddle, which is made for this, writes Python source with the model's names in it and runs it, fixes the batch, makes vectors of
-scalars, and fails on seven of twelve ordinary models (see the README); so the program is built directly (pdmodel/builder.py).
+x2paddle 1.6, which is made for this, writes Python source with the model's names in it and runs it, makes vectors of scalars, and
+refuses what paddle2onnx writes for LSTM, GRU, Transformer encoders and MobileNetV3; so the program is built directly, see
+pdmodel/assemble.py.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from ernie_cli.pdmodel.ops import table
 from ernie_cli.route import Options
 from ernie_cli.runtime.graphs import TensorSpec
 
-#: paddle is looked for, not loaded: it is needed in the child only, and prints when it loads.
-NEEDS = ("onnx", "onnx_ir")
+#: paddle is looked for (output_bytes), not loaded: it is needed in the child only, and prints when it loads.
+NEEDS: tuple[str, ...] = ()
 #: What the table is written for; newer models are brought down to it first.
 OPSET = 21
 
@@ -49,7 +50,7 @@ def convert(model: Model, out: Path, options: Options) -> Model:
         save(found, Path(scratch), "source.onnx")
         prefix = str((out / "model").absolute())
         try:
-            kept = child.call("ernie_cli.pdmodel.builder:build", source=str(Path(scratch) / "source.onnx"), prefix=prefix)
+            kept = child.call("ernie_cli.pdmodel.assemble:build", source=str(Path(scratch) / "source.onnx"), prefix=prefix)
         except Failed as err:
             raise _translated(err, model) from err
     if left := [spec.name for spec in inputs if spec.name not in kept]:

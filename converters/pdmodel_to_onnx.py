@@ -24,8 +24,8 @@ from ernie_cli.pdmodel.files import Pair, open_pair, read_program, with_axes
 from ernie_cli.pdmodel.program import Program
 from ernie_cli.route import Options
 
-#: paddle and paddle2onnx are looked for, not loaded: they are needed in the child only, and print when they load.
-NEEDS = ("onnx",)
+#: paddle and paddle2onnx are looked for (output_bytes), not loaded: they are needed in the child only, and print when they load.
+NEEDS: tuple[str, ...] = ()
 #: The newest that paddle2onnx writes. Below 19 it resizes with rounded scales, which is another result on odd sizes.
 OPSET = 21
 _OLDEST, _RIGHT = 7, 19
@@ -49,8 +49,8 @@ def coverage(model: Model, options: Options) -> list[OpUse]:
 
 def convert(model: Model, out: Path, options: Options) -> Model:
     """Write `out`/model.onnx. Raises UnsupportedError naming every operator that has no mapping, InputError for damaged files."""
-    opset = _opset(options.opset)
     pair = with_axes(open_pair(model), model)
+    opset = _opset(options.opset)
     with Child() as child, tempfile.TemporaryDirectory(dir=out) as scratch:
         file = Path(scratch) / "exported.onnx"
         new = _as_pir(child, pair, scratch)

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import selectors
+import shutil
 import subprocess
 import sys
 import time
@@ -239,8 +240,6 @@ def _problem(answer: dict[str, Any]) -> str:
 
 
 def _remove(place: Path) -> None:
-    import shutil
-
     shutil.rmtree(place / "out", ignore_errors=True)
 
 
@@ -369,10 +368,13 @@ def test_inputs(worker: Worker, tmp_path: Path, report: Any) -> None:
         (onnx_model, "model.onnx", [flip, name, digit, protobuf_field, protobuf_field], "torchscript", 40),
         (torchscript_model, "model.pt", [flip, zip_member, zip_member], "onnx", 24),
         (paddle_model, "model.json", [name, digit, json_value], "onnx", 6),
+        (onnx_model, "model.onnx", [name, protobuf_field], "pdmodel", 6),
     ],
-    ids=["onnx", "torchscript", "pdmodel"],
+    ids=["onnx-torchscript", "torchscript-onnx", "pdmodel-onnx", "onnx-pdmodel"],
 )
 def test_whole_conversions(make: Any, file: str, ways: Any, to: str, times: int, worker: Worker, tmp_path: Path, report: Any) -> None:
+    if to == "pdmodel":
+        pytest.importorskip("paddle", reason="Paddle programs are made by paddle")
     make(tmp_path / "m")
     words = ["convert", str(tmp_path / "m"), "--to", to, "-o", str(tmp_path / "out"), "-q"]
     fuzz(worker, tmp_path, {file: ways}, [words], times, report)

@@ -137,5 +137,19 @@ def _check_node(node: ir.Node, imports: dict[str, int], file: str) -> None:
             problem = f"has no attribute `{name}`"
         elif has is not None and int(has.type) != attribute.type.value:
             problem = f"has an attribute `{name}` of another type"
+    problem = problem or _inner_problem(node, definition.since_version)
     if problem:
         raise InputError(f"{file}: node `{name_of(node)}` {problem}, which {node.op_type} does not allow", AGAIN)
+
+
+def _inner_problem(node: ir.Node, version: int) -> str:
+    """What is wrong with the counts of inputs and outputs of the graphs inside If, Loop and Scan (which first took lengths, too)."""
+    given, made = len(node.inputs), len(node.outputs)
+    wanted = {"If": (0, made), "Loop": (given, made + 1), "Scan": (given - (version == 8), made)}.get(node.op_type)
+    for name, attribute in node.attributes.items():
+        if wanted is None or node.domain not in ("", "ai.onnx") or name not in ("then_branch", "else_branch", "body"):
+            continue
+        graph = attribute.as_graph()
+        if (len(graph.inputs), len(graph.outputs)) != wanted:
+            return f"has a `{name}` of {len(graph.inputs)} inputs and {len(graph.outputs)} outputs, not {wanted[0]} and {wanted[1]}"
+    return ""

@@ -76,6 +76,8 @@ def write_program(folder: str, file: str, dtype: str, all_logits: bool) -> None:
 def write_weights(checkpoint: Checkpoint, file: Path, dtype: str) -> dict[str, dict[str, Any]]:
     """Write the parameters, sorted by name as Paddle does. Returns {name: {size, sha256}}. Raises InputError for broken tensors."""
     bands = Bands(checkpoint, "paddle")
+    if checkpoint.layout == "hf":
+        bands.specs()  # refuses tensors of several types where Paddle keeps one
     name, number, width = DTYPES[dtype]
     wanted = np.dtype(getattr(ml_dtypes, name, name))
     shapes = {tensor.paddle: tensor.shape for tensor in checkpoint.table}

@@ -13,6 +13,8 @@ from .program import DTYPES, Op, Program, shape_of
 #: VarType.Type of variables that hold a tensor.
 _LOD_TENSOR = 7
 _DEEPEST = 50
+#: The byte that begins Attr.block_idx: reading every attribute takes most of the time otherwise.
+_BLOCK_KEY = b"\x60"
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ def _op(data: memoryview, blocks: list[memoryview], depth: int, numbers: Counter
             operator = wire.text(value)
         elif number == 4:
             # Attr { int32 block_idx = 12 }; block 0 is the main one, which nothing holds
+            if _BLOCK_KEY not in bytes(wire.message(value)):
+                continue
             inner += [wire.number(block) for field, block in wire.fields(wire.message(value)) if field == 12]
     numbers[operator] += 1
     blocks_inside = tuple(op for block in inner if block for op in _ops(blocks, block, depth + 1))

@@ -109,6 +109,7 @@ def _pir_steps(program: Any) -> list[tuple[str, str, tuple[str, ...], Any]]:
     names: dict[int, str] = {}
     found = []
     numbers: Counter[str] = Counter()
+    outputs = {value.id for value in _opened().fetched}
     for op in ops:
         operator, number = op.name(), numbers[op.name()]
         numbers[operator] += 1
@@ -116,7 +117,8 @@ def _pir_steps(program: Any) -> list[tuple[str, str, tuple[str, ...], Any]]:
         for index, value in enumerate(op.results()):
             given = _given(op, operator)
             names[value.id] = given or f"{prefix}{operator}.{number}.{index}"
-            if operator not in ("builtin.parameter", "pd_op.data", "pd_op.fetch") and not (index and value.use_empty()):
+            taken = not index or not value.use_empty() or value.id in outputs
+            if taken and operator not in ("builtin.parameter", "pd_op.data", "pd_op.fetch"):
                 found.append((names[value.id], operator, inputs, value if value.is_dense_tensor_type() else None))
     return found
 

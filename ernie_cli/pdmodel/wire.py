@@ -77,6 +77,8 @@ def _take(data: memoryview, at: int, length: int) -> memoryview:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    if at < len(data) and data[at] < 0x80:  # by far the most are of one byte
+        return data[at], at + 1
     value = 0
     for index in range(_MOST_VARINT_BYTES):
         if at + index >= len(data):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from ..checkpoint.quote import short
 from ..errors import UsageError
-from .graphs import TensorSpec
+from .graphs import GraphSession, TensorSpec
 
 #: What people write → numpy's (and ml_dtypes') name.
 DTYPES = {
@@ -55,6 +55,12 @@ def _axis(part: str, text: str) -> int | str | None:
     if not found:
         raise UsageError(f"--input {short(text)}: `{short(part)}` is no length of an axis", _SHOW)
     return int(part) if found["number"] else None if found["unknown"] else part
+
+
+def asked(session: GraphSession, given: Iterable[str]) -> tuple[TensorSpec, ...]:
+    """A session's inputs, and those of its optional ones that are named in `given`."""
+    names = {parse(text).name for text in given}
+    return (*session.inputs, *(spec for spec in getattr(session, "optional", ()) if spec.name in names))
 
 
 def merge(specs: Sequence[TensorSpec], given: Iterable[str]) -> tuple[TensorSpec, ...]:

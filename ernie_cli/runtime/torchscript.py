@@ -45,7 +45,10 @@ def open_graph(model: Model, device: str = "auto", *, threads: int | None = None
 
 
 class TorchScriptSession:
-    """A GraphSession on torch. Inputs whose shape the file does not tell have the shape None, or one guessed from the graph."""
+    """A GraphSession on torch. Inputs whose shape the file does not tell have the shape None, or one guessed from the graph.
+
+    optional: inputs that `run` and `steps` take, too, and do without where they are not fed.
+    """
 
     backend = "torchscript"
 
@@ -57,18 +60,19 @@ class TorchScriptSession:
         self._told = bool(model.manifest.get("inputs"))
         self.rows = self._signature.rows  # input → rows of the table its ids go to: what parity draws them below
         self.inputs: tuple[TensorSpec, ...] = self._signature.inputs
+        self.optional: tuple[TensorSpec, ...] = _unknown(self._signature.optional())
         self.outputs: tuple[TensorSpec, ...] = self._signature.outputs or self._by_running()
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See GraphSession. Raises UsageError for inputs with which the module does not run, ResourceError out of memory."""
-        results = self._guarded(lambda: self._results(self._checked(feeds)), feeds)
+        results = self._guarded(lambda: self._results(*self._checked(feeds)), feeds)
         self.outputs = self.outputs or _unknown(results)
         return {name: to_array(tensor) for name, tensor in results.items()}
 
     def steps(self, feeds: Mapping[str, np.ndarray]) -> Iterator[Step]:
         """See GraphSession. Weights go by their attribute path, values by their name in the graph."""
-        arguments = self._arguments(self._checked(feeds))
-        names = [None if argument.input is None else self.inputs[argument.input].name for argument in self._signature.arguments]
+        arguments = self._arguments(*self._checked(feeds))
+        names = [argument.name if argument.input is None else self.inputs[argument.input].name for argument in self._signature.arguments]
         outputs = [spec.name for spec in self.outputs]
         yield from self._guarded(lambda: list(steps(self._module, arguments, names, outputs)), feeds)
 
@@ -84,17 +88,22 @@ class TorchScriptSession:
         except UsageError:
             return ()
 
-    def _checked(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """In order. What the file itself does not promise, torch may judge: a trace's sizes and a guess are no limits."""
-        check_feeds(self.inputs if self._told else _unknown(spec.name for spec in self.inputs), feeds)
-        return [feeds[spec.name] for spec in self.inputs]
+    def _checked(self, feeds: Mapping[str, np.ndarray]) -> tuple[list[np.ndarray], Mapping[str, np.ndarray]]:
+        """The inputs in order, and optional ones. What the file itself does not promise, torch may judge: a trace's sizes and a
+        guess are no limits."""
+        names = {spec.name for spec in self.optional}
+        extra = {name: array for name, array in feeds.items() if name in names}
+        required = {name: array for name, array in feeds.items() if name not in names}
+        check_feeds(self.inputs if self._told else _unknown(spec.name for spec in self.inputs), required)
+        return [required[spec.name] for spec in self.inputs], extra
 
-    def _arguments(self, arrays: Sequence[np.ndarray]) -> list[Any]:
-        return self._signature.bind([to_tensor(array, self.device) for array in arrays])
+    def _arguments(self, arrays: Sequence[np.ndarray], extra: Mapping[str, np.ndarray] | None = None) -> list[Any]:
+        more = {name: to_tensor(array, self.device) for name, array in (extra or {}).items()}
+        return self._signature.bind([to_tensor(array, self.device) for array in arrays], more)
 
-    def _results(self, arrays: Sequence[np.ndarray]) -> dict[str, Any]:
+    def _results(self, arrays: Sequence[np.ndarray], extra: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
         with need("torch").no_grad():
-            found = list(flatten(self._module(*self._arguments(arrays))))
+            found = list(flatten(self._module(*self._arguments(arrays, extra))))
         known = [spec.name for spec in self._signature.outputs]
         return {known[place] if len(known) == len(found) else name: tensor for place, (name, tensor) in enumerate(found)}
 

@@ -129,29 +129,30 @@ class Writer:
         return Fact(dtype, shape, const, kind, None if items is None or const is not None else items.texts)
 
     def node(self, node: Any) -> None:
-        """One node: its line, or its block."""
-        if node.domain not in ("", "ai.onnx"):
-            self.missing(node, f"no domain named `{node.domain}` is known")
-        elif node.op_type == "Constant":
-            self.weight(node.outputs[0], constant(node))
-        elif node.op_type in CONTROL:
-            try:
-                CONTROL[node.op_type](self, node)
-                self.out.uses.append((node.op_type, node.name or "", CONTROL[node.op_type].__name__, ""))
-            except Unmapped as err:
-                self.missing(node, str(err))
-        elif node.op_type not in self.rules:
-            self.missing(node, "")
-        else:
-            self.ruled(node, self.rules[node.op_type])
-
-    def ruled(self, node: Any, rule: Rule) -> None:
-        seen = self.seen(node)
+        """One node: its line, or its block. What cannot be written is told in `uses`."""
         try:
-            text = rule(seen)
+            if node.domain not in ("", "ai.onnx"):
+                raise Unmapped(f"no domain named `{node.domain}` is known")
+            if any(value is not None and _numpy_name(value.dtype) == "string" for value in node.inputs):
+                raise Unmapped("strings: torch has no tensors of them")
+            if node.op_type == "Constant":
+                self.weight(node.outputs[0], constant(node))
+            elif node.op_type in CONTROL:
+                CONTROL[node.op_type](self, node)
+                self.out.uses.append((node.op_type, node.name or "", CONTROL[node.op_type].__name__.removeprefix("write_"), ""))
+            elif node.op_type in self.rules:
+                self.ruled(node, self.rules[node.op_type])
+            else:
+                raise Unmapped("no rule")
         except Unmapped as err:
             self.missing(node, str(err))
-            return
+        except Exception as err:  # noqa: BLE001 - attributes that are missing or of a wrong kind end in any of them
+            self.missing(node, f"not as ONNX defines it? {type(err).__name__}: {err}")
+
+    def ruled(self, node: Any, rule: Rule) -> None:
+        """A node as the expression of its rule."""
+        seen = self.seen(node)
+        text = rule(seen)
         self.out.uses.append((node.op_type, node.name or "", text, ""))
         self.assign(node, text)
         if seen.inputs:

@@ -18,7 +18,9 @@ from ..model import Model, write_manifest
 from ..need import need
 from ..route import Options
 from ..runtime.graphs import TensorSpec
+from ..runtime.specs import as_typed
 from .arrays import flatten, to_array, to_tensor
+from .faults import corrected
 from .finish import finish
 from .free import Free, free_axes, output_axes, rigid
 from .load import load, said
@@ -138,7 +140,7 @@ def _export(subject: Any, told: Signature, axes: Free, outputs: Sequence[TensorS
         for spec in (*axes.specs, *outputs)
         if (open_axes := {at: axis for at, axis in enumerate(spec.shape or ()) if isinstance(axis, str)})
     }
-    with warnings.catch_warnings(record=True) as caught, torch.no_grad(), _no_printing(torch):
+    with warnings.catch_warnings(record=True) as caught, torch.no_grad(), _no_printing(torch), corrected(number):
         warnings.simplefilter("always")
         try:
             torch.onnx.export(
@@ -151,10 +153,8 @@ def _export(subject: Any, told: Signature, axes: Free, outputs: Sequence[TensorS
                 output_names=[spec.name for spec in outputs],
                 dynamic_axes=dynamic,
             )
-        except ErnieError:
-            raise
         except Exception as err:  # the exporter's own errors, and RuntimeErrors of its passes
-            raise _translated(err, module, number) from err
+            raise _translated(err, module, number, axes) from err
     for text in dict.fromkeys(str(one.message) for one in caught if not issubclass(one.category, DeprecationWarning | FutureWarning)):
         if not any(known in text for known in _NO_NEWS):
             console.detail(f"torch.onnx: {' '.join(text.split())[:300]}")
@@ -171,13 +171,20 @@ def _no_printing(torch: Any) -> Iterator[None]:
         torch._C._jit_onnx_log = printing
 
 
-def _translated(err: Exception, module: Any, number: int) -> ErnieError:
-    """Every operator without a mapping at once; else what the exporter says."""
+def _translated(err: Exception, module: Any, number: int, axes: Free) -> ErnieError:
+    """Every operator without a mapping at once; else what the exporter says, which may be that it must know a length."""
     try:
         refuse(uses(module, number), "torchscript_to_onnx")
     except UnsupportedError as all_of_them:
         return all_of_them
-    return UnsupportedError(f"torch's exporter cannot write this module: {said(err)}", "`ernie convert … --check` lists its operators")
+    lengths = [replace(spec, shape=(*(spec.shape or ())[:1], *_lengths(spec, axes)[1:])) for spec in axes.specs]
+    typed = " ".join(as_typed(spec) for spec, old in zip(lengths, axes.specs, strict=True) if spec != old)
+    hint = f"with lengths that it knows it may: {typed}" if typed else "`ernie convert … --check` lists its operators"
+    return UnsupportedError(f"torch's exporter cannot write this module: {said(err)}", hint)
+
+
+def _lengths(spec: TensorSpec, axes: Free) -> list[int | str | None]:
+    return [axes.sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape or ()]
 
 
 def _stuck(file: Path, axes: Free, told: Signature, names: Sequence[str]) -> tuple[str, ...]:

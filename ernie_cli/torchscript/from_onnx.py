@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import console
 from ..coverage import OpUse, refuse
-from ..errors import UnsupportedError
+from ..errors import InputError, UnsupportedError
 from ..model import Model, write_manifest
 from ..need import need
 from ..onnxgraph.inference import infer
@@ -19,6 +19,7 @@ from . import module
 from .coverage import uses
 from .emit import Written
 from .expand import expand
+from .load import said
 from .types import HELD
 
 FILE = "model.pt"
@@ -35,7 +36,7 @@ def convert(model: Model, out: Path, options: Options) -> Model:
     if expanded:
         console.detail(f"expanded into simpler operators: {', '.join(sorted(expanded))}")
     file = out / FILE
-    module.save(module.compile_written(written), written, file)
+    module.save(_compiled(written, model), written, file)
     files = {FILE: {"size": file.stat().st_size, "sha256": _sha256(file)}}
     return write_manifest(out, format="torchscript", precision=_precision(written), files=files, main=FILE, inputs=inputs, outputs=outputs)
 
@@ -48,11 +49,31 @@ def coverage(model: Model, options: Options) -> list[OpUse]:
 
 def _written(model: Model) -> tuple[Any, Written, set[str]]:
     graph = load(model, known_operators=False)
-    infer(graph)
-    expanded = expand(graph)
+    _infer(graph)
+    try:
+        expanded = expand(graph)
+    except Exception as err:  # onnx and onnx-ir raise whatever fits
+        raise InputError(f"{model.path}: its functions cannot be written out: {said(err)}", "is the file whole?") from err
     if expanded:
-        infer(graph)
+        _infer(graph)
     return graph, module.write(graph), expanded
+
+
+def _infer(graph: Any) -> None:
+    """Types and shapes. Not where operators of other domains are left: onnx crashes on damaged ones, and they are refused anyway."""
+    own = {"", "ai.onnx", *(function.domain for function in graph.functions.values())}
+    if all(node.domain in own for node in graph.graph.all_nodes()):
+        infer(graph)
+
+
+def _compiled(written: Written, model: Model) -> Any:
+    """Raises UnsupportedError where TorchScript does not take what was written: types that ONNX's inference could not tell, mostly."""
+    try:
+        return module.compile_written(written)
+    except (RuntimeError, KeyError, TypeError, ValueError, NotImplementedError) as err:
+        raise UnsupportedError(
+            f"{model.path}: TorchScript does not take the graph: {said(err)}", "`ernie convert … --check` lists how operators are mapped"
+        ) from err
 
 
 def _specs(values: Any, model: Any) -> list[TensorSpec]:

@@ -13,6 +13,8 @@ from ..need import need
 
 #: Lowest opset that torch's exporter writes all it can in: below, many operators are missing.
 LOWEST = 9
+#: One round decides what the one before made constant: a branch in a branch takes two.
+_ROUNDS = 3
 #: Parts of TorchScript itself that the exporter cannot express; it writes, folds or drops every other prim:: operator.
 _NO_PRIMS = {"PythonOp", "CallMethod", "CallFunction", "CreateObject", "SetAttr", "fork", "rpc_async", "rpc_sync", "Enter", "Exit"}
 
@@ -34,7 +36,7 @@ def opset(asked: int | None) -> tuple[int, str]:
 
 def uses(module: Any, number: int) -> list[OpUse]:
     """Every operator of a module's forward, submodules, loops and branches included, and how torch.onnx maps it."""
-    registry = _registry()
+    table = registry()
     nodes: dict[str, list[str]] = {}
     computing: set[str] = set()
     graph = _graph(module)  # nodes live as long as it does
@@ -45,7 +47,7 @@ def uses(module: Any, number: int) -> list[OpUse]:
         nodes.setdefault(kind, []).append(_name(node))
         if any("Tensor" in str(value.type()) for value in node.outputs()):
             computing.add(kind)
-    return [_use(registry, kind, tuple(names), number, kind in computing) for kind, names in sorted(nodes.items())]
+    return [_use(table, kind, tuple(names), number, kind in computing) for kind, names in sorted(nodes.items())]
 
 
 def _use(registry: Any, kind: str, names: tuple[str, ...], number: int, computes: bool) -> OpUse:
@@ -62,16 +64,16 @@ def _use(registry: Any, kind: str, names: tuple[str, ...], number: int, computes
     return OpUse(kind, names, "", f"it needs opset {lowest}" if lowest and lowest > number else "torch.onnx has no symbolic for it")
 
 
-def _registry() -> Any:
+def registry() -> Any:
     """torch's table of mappings, filled. It moved within torch.onnx in 2.9."""
     for place in ("torch.onnx._internal.torchscript_exporter", "torch.onnx._internal"):
         try:
-            registry = importlib.import_module(f"{place}.registration").registry
+            found = importlib.import_module(f"{place}.registration").registry
         except ImportError:
             continue
         utils = importlib.import_module(f"{place}.utils" if "exporter" in place else "torch.onnx.utils")
         utils._trigger_symbolic_function_registration() if hasattr(utils, "_trigger_symbolic_function_registration") else None
-        return registry
+        return found
     raise UsageError("this torch has no exporter of TorchScript", "pip install -U 'ernie-cli[torch]'")
 
 
@@ -80,10 +82,19 @@ def _graph(module: Any) -> Any:
     torch = need("torch")
     copied = torch._C._freeze_module(module._c, preserveParameters=True)
     graph = copied._get_method("forward").graph
-    torch._C._jit_pass_onnx_function_substitution(graph)
-    torch._C._jit_pass_inline(graph)
-    torch._C._jit_pass_dce_allow_deleting_nodes_with_side_effects(graph)
+    _fold(graph)
     return graph
+
+
+def _fold(graph: Any) -> None:
+    """Inline every call and drop the branches that are never taken, as the exporter will: what stands in them is not needed."""
+    passes = need("torch")._C
+    passes._jit_pass_onnx_function_substitution(graph)  # before inlining: some of torch's functions are exported as one operator
+    passes._jit_pass_inline(graph)
+    for _ in range(_ROUNDS):
+        passes._jit_pass_peephole(graph, True)
+        passes._jit_pass_constant_propagation(graph)
+        passes._jit_pass_dce_allow_deleting_nodes_with_side_effects(graph)
 
 
 def _nodes(block: Any) -> Iterator[Any]:
@@ -98,7 +109,7 @@ def _name(node: Any) -> str:
     value = next((f"%{output.debugName()}" for output in node.outputs()), node.kind())
     try:
         source = node.sourceRange()  # unpickled only now
-    except RuntimeError:  # damaged: the record of where the source stood, which nothing else needs
+    except (RuntimeError, UnicodeDecodeError):  # damaged: the record of where the source stood, which nothing else needs
         source = ""
     found = re.search(r"([^/\\\"\s]+\.py)(?:\", line |:)(\d+)", source)
     return f"{value} at {found[1]}:{found[2]}" if found else value

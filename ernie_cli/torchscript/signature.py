@@ -20,11 +20,13 @@ BATCH = "batch"
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of forward. input: its place in `Signature.inputs`, None where its default is used."""
+    """One argument of forward. input: its place in `Signature.inputs`, None where its default is used; optional: of those, which
+    may be a tensor all the same."""
 
     name: str
     input: int | None
     default: Any = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,16 @@ class Signature:
     notes: tuple[str, ...]
     rows: Mapping[str, int]
 
-    def bind(self, tensors: Sequence[Any]) -> list[Any]:
-        """The arguments of a call, from the inputs' tensors in order."""
-        return [argument.default if argument.input is None else tensors[argument.input] for argument in self.arguments]
+    def bind(self, tensors: Sequence[Any], extra: Mapping[str, Any] | None = None) -> list[Any]:
+        """The arguments of a call, from the inputs' tensors in order. extra: tensors for optional arguments, by name."""
+        more = extra or {}
+        return [
+            more.get(argument.name, argument.default) if argument.input is None else tensors[argument.input] for argument in self.arguments
+        ]
+
+    def optional(self) -> tuple[str, ...]:
+        """Arguments that may be fed, and are left out where they are not."""
+        return tuple(argument.name for argument in self.arguments if argument.optional)
 
 
 def signature(model: Model, module: Any, found: Contents, given: Sequence[str] = (), *, strict: bool = True) -> Signature:
@@ -122,7 +131,7 @@ def _arguments(
             arguments.append(Argument(arg.name, len(specs)))
             specs.append(replace(seen, name=arg.name) if seen else TensorSpec(arg.name, "", None))
         elif arg in optional or arg.has_default_value():
-            arguments.append(Argument(arg.name, None, arg.default_value))
+            arguments.append(Argument(arg.name, None, arg.default_value, arg in optional))
         else:
             what = f"{file}: the argument `{arg.name}` of forward is {arg.type}: only tensors can be fed"
             raise UnsupportedError(what, "script a module whose forward takes tensors, and fixes the rest")

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ sys.path.insert(0, str(HERE.parent / "zoo"))
 #: Largest |difference| over largest |value| of an output, float32; of integers and booleans, the share that may differ.
 LIMIT = 1e-4
 #: Seconds a single conversion may take.
-PATIENCE = 400
+PATIENCE = 900
 
 #: A library's models: how each is made from which. "S" is the original. (name, source, format)
 PADDLE = (
@@ -208,6 +208,7 @@ def main() -> int:
     unknown = set(chosen.only or ()) - set(ZOO)
     if unknown:
         parser.error(f"no architecture named {', '.join(sorted(unknown))}; there are {', '.join(ZOO)}")
+    chosen.out.mkdir(parents=True, exist_ok=True)
     work = chosen.work or Path(tempfile.mkdtemp(prefix="edges-"))
 
     def one(name: str) -> dict[str, Any]:
@@ -217,14 +218,15 @@ def main() -> int:
             shutil.rmtree(work / name)
         return result
 
-    with ThreadPoolExecutor(chosen.jobs) as pool:
-        taken = {each["name"]: each for each in pool.map(one, chosen.only or ZOO)}
     kept = chosen.out / "EDGES.json"
-    before = {each["name"]: each for each in json.loads(kept.read_text())} if chosen.only and kept.exists() else {}
-    rows = [each for name in ZOO if (each := {**before, **taken}.get(name))]
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-    (chosen.out / "EDGES.md").write_text(render(rows))
+    rows = {each["name"]: each for each in json.loads(kept.read_text())} if chosen.only and kept.exists() else {}
+    taken = {}
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        for done in as_completed([pool.submit(one, name) for name in chosen.only or ZOO]):  # written as they come
+            taken[done.result()["name"]] = rows[done.result()["name"]] = done.result()
+            ordered = [rows[name] for name in ZOO if name in rows]
+            kept.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
+            (chosen.out / "EDGES.md").write_text(render(ordered))
     print(render([taken[name] for name in ZOO if name in taken]))
     failed = any("broken" in each or any(cell["status"] == "failed" for cell in each["cells"].values()) for each in taken.values())
     return int(failed)

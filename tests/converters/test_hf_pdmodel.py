@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from decoder_configs import CONFIGS, ENDLESS, greedy, reference, relative
+from text_models import write_tokenizer
 
 from ernie_cli import route
 from ernie_cli.app import main
@@ -123,6 +124,17 @@ def test_the_manifest_tells_the_whole_story(checkpoint, tmp_path):
     assert [spec["name"] for spec in manifest["outputs"][:3]] == ["logits", "present.0.key", "present.0.value"]
     check = manifest["checks"][0]
     assert check["passed"] is True and check["cached decode"]["max_rel"] <= 1e-4
+
+
+def test_ernie_run_says_what_onnx_says(checkpoint, tmp_path, capsys):
+    folder, _ = checkpoint(vocab_size=600, num_hidden_layers=2, eos_token_id=2)
+    write_tokenizer(folder)
+    said = {}
+    for to in ("onnx", "pdmodel"):
+        out = route.convert(folder, to=to, out=tmp_path / to, options=route.Options(verify=False)).path
+        assert main(["run", str(out), "hello world", "--max-tokens", "12", "--ignore-eos", "--json"]) == 0
+        said[to] = json.loads(capsys.readouterr().out)
+    assert said["pdmodel"]["text"] == said["onnx"]["text"]
 
 
 def test_all_logits_are_those_of_every_position(checkpoint, tmp_path):

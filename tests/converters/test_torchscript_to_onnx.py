@@ -10,13 +10,20 @@ import numpy as np
 import onnx_ir
 import pytest
 import torch
+from onnx import TensorProto, helper
+from onnx import save as onnx_save
 from torchscript_models import module, save
 
 from ernie_cli import route
 from ernie_cli.errors import ErnieError, InputError, UnsupportedError, UsageError
 from ernie_cli.model import Model
+from ernie_cli.runtime.graphs import TensorSpec
 from ernie_cli.runtime.onnxruntime import create_session
+from ernie_cli.torchscript import export
 from ernie_cli.torchscript.arrays import flatten, to_array, to_tensor
+from ernie_cli.torchscript.free import Free, Moved, rigid
+from ernie_cli.torchscript.load import load
+from ernie_cli.torchscript.signature import signature
 
 BATCH, TEXT, PICTURE = {"batch": 3}, {"batch": 3, "length": 9}, {"batch": 3, "height": 31, "width": 40}
 #: model, --input, shapes of the ONNX inputs, sizes to run at beside the original ones, tolerance
@@ -145,6 +152,31 @@ def test_an_axis_that_the_module_does_not_leave_open_is_fixed(tmp_path: Path) ->
     made = converted(tmp_path / "rigid.pt", tmp_path / "onnx")
     assert made.manifest["inputs"][0]["shape"] == [1, 3, 4]
     assert made.manifest["checks"][0]["fixed"] == {"batch": 1}
+
+
+def test_lengths_that_the_exporter_must_know_are_asked_for(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.AdaptiveAvgPool2d(4)).eval()
+    torch.jit.script(net).save(str(tmp_path / "pooled.pt"))
+    with pytest.raises(UnsupportedError, match="cannot write this module") as caught:
+        converted(tmp_path / "pooled.pt", tmp_path / "onnx")
+    typed = caught.value.hint.partition("--input ")[2]
+    assert typed.endswith(":batchx3x32x32")
+    made = converted(tmp_path / "pooled.pt", tmp_path / "onnx", input_specs=(typed,))
+    assert made.manifest["inputs"][0]["shape"] == ["batch", 3, 32, 32]
+
+
+def test_an_axis_that_the_exported_graph_does_not_follow_is_noticed(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    """The graph here is written by hand: it reshapes to a constant, which is how exporters fix an axis."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 8]) for name in "xy")
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [2, 8])
+    graph = helper.make_graph([helper.make_node("Reshape", ["x", "shape"], ["y"])], "fixed", [x], [y], [shape])
+    onnx_save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "fixed.onnx")
+    model = Model.open(saved("mlp"))
+    told = signature(model, *load(saved("mlp")))
+    spec = TensorSpec("x", "float32", ("batch", 8))
+    axes = Free((spec,), {"batch": 2}, [(2, 8)], {"batch": Moved({"batch": 3}, [(3, 8)])}, {})
+    assert export._stuck(tmp_path / "fixed.onnx", axes, told, ["y"]) == ("batch",)
+    assert rigid(axes, ("batch",)).specs == (TensorSpec("x", "float32", (2, 8)),)
 
 
 def test_an_opset_that_was_asked_for(saved: Callable[[str], Path], tmp_path: Path) -> None:

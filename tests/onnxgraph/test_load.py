@@ -255,6 +255,34 @@ def test_subgraphs_see_outer_names_and_only_those(saved: Callable[..., Path]) ->
                 load(path)
 
 
+def test_branches_give_as_much_as_is_taken(saved: Callable[..., Path]) -> None:
+    nodes = [node("If", ["c"], ["y", "z"], "choose", then_branch=branch("x"), else_branch=branch("x"))]
+    with pytest.raises(InputError, match=r"`choose` has a `[a-z_]*` of 0 inputs and 1 outputs, not 0 and 2"):
+        load(saved(model(nodes, {"c": (TensorProto.BOOL, []), "x": (F, [2])}, {"y": F})))
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "fine"), [(["x"], ["y"], True), (["x", "x"], ["y"], False), (["x"], ["y", "z"], False)])
+def test_calls_fit_their_functions(inputs: list[str], outputs: list[str], fine: bool, saved: Callable[..., Path]) -> None:
+    """A call may take fewer outputs than the function has."""
+    body = [node("Relu", ["a"], ["v0"]), node("Neg", ["a"], ["v1"])]
+    made = helper.make_function("local", "f", ["a"], ["v0", "v1"][: 2 if fine else 1], body, [helper.make_opsetid("", 17)])
+    path = saved(
+        model([node("f", inputs, outputs, "call", domain="local")], {"x": (F, [2])}, {"y": F}, imports=["local"], functions=[made])
+    )
+    if fine:
+        assert len(next(iter(load(path).graph)).outputs) == 2
+    else:
+        with pytest.raises(InputError, match="more than its function f"):
+            load(path)
+
+
+def test_names_that_are_no_text(saved: Callable[..., Path]) -> None:
+    path = saved(mlp())
+    path.write_bytes(path.read_bytes().replace(b"first", b"f\xffrst"))
+    with pytest.raises(InputError, match="NodeProto's `name` is no text"):
+        load(path)
+
+
 def field(number: int, content: bytes) -> bytes:
     """A length-delimited field as it stands in a protobuf file."""
     size, length = len(content), b""

@@ -50,7 +50,9 @@ def node_cases() -> list[Any]:
 def arrays(case: Any) -> tuple[list[Any], list[Any]]:
     """(inputs, outputs) of a node test."""
     if case.data_sets:
-        return case.data_sets[0]
+        read = numpy_helper.to_array
+        inputs, outputs = ([read(one) if isinstance(one, TensorProto) else one for one in side] for side in case.data_sets[0])
+        return inputs, outputs
     sides = []
     for kind in ("input", "output"):
         files = itertools.takewhile(
@@ -107,7 +109,7 @@ def test_nodes_of_onnx(opset: int, write_out: bool, saved: Callable[..., Path], 
         done[proto.graph.node[0].op_type] += 1
     with capsys.disabled():
         print(f"\nlowered to opset {opset}: {done.total()} node tests of onnx {onnx.__version__} pass, {refused.total()} are refused")
-    assert done.total() > (250 if write_out else 150), done
+    assert done.total() > 230, done  # 234 with onnx 1.17, more with each release
     reasons = (
         "came",
         "float8",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from graphs import same
+from graphs import parsed, same
 
 
 def floats(*shape: int) -> np.ndarray:
@@ -62,7 +62,7 @@ def test_loop_stops_at_its_condition(tmp_path: Path) -> None:
     text = """agraph (float x) => (float y, int64 steps) {
         empty = Constant<value = bool {1}>()
         zero = Constant<value = int64 {0}>()
-        y, steps = Loop( , empty, x, zero)<
+        y, steps = Loop(no_limit, empty, x, zero)<
             body = b (int64 i, bool c, float v, int64 k) => (bool c_out, float v_out, int64 k_out) {
                 limit = Constant<value = float {100.0}>()
                 one = Constant<value = int64 {1}>()
@@ -71,7 +71,9 @@ def test_loop_stops_at_its_condition(tmp_path: Path) -> None:
                 c_out = Less(v_out, limit)
             }>
     }"""
-    same(text, tmp_path, {"x": np.array(3, np.float32)}, {"x": np.array(60, np.float32)})
+    model = parsed(text)
+    next(node for node in model.graph.node if node.op_type == "Loop").input[0] = ""  # onnx 1.17 cannot parse an absent first input
+    same(model, tmp_path, {"x": np.array(3, np.float32)}, {"x": np.array(60, np.float32)})
 
 
 def test_a_body_may_swap_what_it_carries(tmp_path: Path) -> None:

@@ -26,6 +26,20 @@ def op(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 def table() -> dict[str, Callable[..., Any]]:
     """The whole table, every family loaded."""
-    from . import arithmetic, control, detection, indexing, layers, recurrent, reductions, resizing, shapes  # noqa: F401
+    from . import (  # noqa: F401
+        activations,
+        arithmetic,
+        control,
+        detection,
+        indexing,
+        layers,
+        norms,
+        padding,
+        pooling,
+        recurrent,
+        reductions,
+        resizing,
+        shapes,
+    )
 
     return TABLE

@@ -1,4 +1,4 @@
-"""What moves elements without changing them: shapes, axes, concatenation, padding, and the shapes themselves."""
+"""What moves elements without changing them: shapes, axes, concatenation, and the shapes themselves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from . import op
 
-_FAR = (1 << 31) - 1
+FAR = (1 << 31) - 1
 
 
 @op("Shape")
@@ -144,17 +144,17 @@ def slice_(c: Any, node: Any, x: Any, starts: Any = None, ends: Any = None, axes
         for axis, begin, end, by in zip(along, c.numbers(starts, node, ""), c.numbers(ends, node, ""), step, strict=True):
             index[axis] = slice(begin, None if by < 0 and end < -x.shape[axis] else end, by)
         return x[tuple(index)]
-    begin, end = _bounds(c, starts, count), _bounds(c, ends, count)
+    begin, end = bounds(c, starts, count), bounds(c, ends, count)
     x = c.t(x)
     if all(by == 1 for by in step):
         return c.p.slice(x, along, begin, end)
     return _strided(c, node, x, (along, begin, end, step))
 
 
-def _bounds(c: Any, value: Any, count: int) -> list[Any]:
+def bounds(c: Any, value: Any, count: int) -> list[Any]:
     if isinstance(value, np.ndarray):
-        return [max(-_FAR, min(_FAR, int(one))) if isinstance(one, (int, np.integer)) else c.scalar(one) for one in value.ravel()]
-    value = c.p.clip(c.p.cast(value, "int64"), -_FAR, _FAR)
+        return [max(-FAR, min(FAR, int(one))) if isinstance(one, (int, np.integer)) else c.scalar(one) for one in value.ravel()]
+    value = c.p.clip(c.p.cast(value, "int64"), -FAR, FAR)
     return [c.p.reshape(c.p.slice(value, [0], [index], [index + 1]), []) for index in range(count)]
 
 
@@ -171,9 +171,9 @@ def _strided(c: Any, node: Any, x: Any, wanted: tuple[list[int], list[Any], list
 def _mirrored(c: Any, bound: Any, length: Any) -> Any:
     """Where `bound` lies when the axis is flipped: element i becomes length - 1 - i."""
     if isinstance(bound, int):
-        if bound <= -_FAR:
-            return _FAR
-        if bound >= _FAR:
+        if bound <= -FAR:
+            return FAR
+        if bound >= FAR:
             return 0
         if bound < 0:
             return -bound - 1
@@ -208,11 +208,11 @@ def _expanded(c: Any, x: Any, wanted: list[Any]) -> Any:
         else:
             target.append(c.p.maximum(c.scalar(has), c.scalar(want)))
     flat = c.dtype(x) == "bool"
-    made = c.p.expand(c.p.cast(x, "int32") if flat else x, c.lengths(_objects(target)))
+    made = c.p.expand(c.p.cast(x, "int32") if flat else x, c.lengths(objects(target)))
     return c.p.cast(made, "bool") if flat else made
 
 
-def _objects(values: list[Any]) -> np.ndarray:
+def objects(values: list[Any]) -> np.ndarray:
     found = np.empty(len(values), dtype=object)
     found[:] = values
     return found
@@ -254,62 +254,6 @@ def trilu(c: Any, node: Any, x: Any, k: Any = None) -> Any:
     if c.dtype(x) == "bool":
         return c.p.cast(cut(c.p.cast(x, "int32"), diagonal), "bool")
     return cut(x, diagonal)
-
-
-@op("Pad")
-def pad(c: Any, node: Any, x: Any, pads: Any = None, value: Any = None, axes: Any = None) -> Any:
-    x = c.t(x)
-    rank = len(x.shape)
-    pads = np.asarray(node.get("pads"), np.int64) if pads is None else pads
-    if not isinstance(pads, np.ndarray):
-        count = int(pads.shape[0])
-        pads = _objects(_bounds(c, pads, count))
-    along = [axis % rank for axis in c.numbers(axes, node, "axes")] if axes is not None else list(range(len(pads) // 2))
-    mode = node.get("mode", "constant")
-    fill = node.get("value", 0.0) if value is None else value
-    for index, axis in enumerate(along):
-        x = _padded(c, x, axis, (pads[index], pads[index + len(along)]), mode, fill)
-    return x
-
-
-def _padded(c: Any, x: Any, axis: int, by: tuple[Any, Any], mode: str, fill: Any) -> Any:
-    if all(isinstance(one, (int, np.integer)) for one in by):
-        before, after = int(by[0]), int(by[1])
-        if before < 0 or after < 0:
-            x = c.p.slice(x, [axis], [max(-before, 0)], [min(after, 0) or _FAR])
-            before, after = max(before, 0), max(after, 0)
-        by = (before, after)
-        if not before and not after:
-            return x
-    if mode != "constant":
-        return c.p.index_select(x, _source(c, c.dims(x)[axis], by, mode), axis)
-    dims = c.dims(x)
-    filler = c.p.cast(c.reshape(fill, []) if not isinstance(fill, float) else c.p.full([], fill, c.dtype(x)), c.dtype(x))
-    parts = [_block(c, filler, dims, axis, by[0]), x, _block(c, filler, dims, axis, by[1])]
-    kept = [part for part in parts if part is not None]
-    return c.p.concat(kept, axis)
-
-
-def _block(c: Any, filler: Any, dims: np.ndarray, axis: int, length: Any) -> Any:
-    if isinstance(length, (int, np.integer)) and length == 0:
-        return None
-    shape = dims.copy()
-    shape[axis] = length
-    return c.p.expand(c.p.reshape(filler, [1] * len(dims)), c.lengths(shape))
-
-
-def _source(c: Any, length: Any, by: tuple[Any, Any], mode: str) -> Any:
-    """For each element of the padded axis, the element of the axis it repeats."""
-    n = c.scalar(length)
-    at = c.p.arange(c.scalar(0) - c.scalar(by[0]), n + c.scalar(by[1]), c.scalar(1), dtype="int64")
-    zero = c.p.zeros_like(at)
-    if mode == "edge":
-        return c.p.minimum(c.p.maximum(at, zero), n - 1)
-    if mode == "wrap":
-        return c.p.remainder(at, n + zero)
-    period = c.p.maximum(2 * (n - 1), c.scalar(1))
-    turned = c.p.remainder(at, period + zero)
-    return c.p.minimum(turned, period - turned) if mode == "reflect" else turned
 
 
 @op("DepthToSpace")

@@ -1,4 +1,7 @@
-"""Operators of ONNX's default domain: one file per family, each with RULES: operator → function that writes the torch expression."""
+"""Operators of ONNX's default domain: one file per family, each with RULES: operator → function that writes the torch expression.
+
+For a node with one output the expression is that output; for several, a tuple of exactly as many (`node.n_outputs`).
+"""
 
 from __future__ import annotations
 
