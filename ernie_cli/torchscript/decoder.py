@@ -9,8 +9,10 @@ Weights are put in by decoder_weights.py; what runs the result is runtime/torchs
 `input_ids` int64 [B, S] are the new tokens, `positions` int64 [B] how many tokens each row holds already (where its new ones go),
 `cache` the list of tensors [B, g, T, d], key and value of each layer, which `forward` writes in place. Rows may stand at different
 positions; to forget tokens, pass smaller positions; to make room, copy into a larger cache. One call with S > 1 is prefill, calls
-with S = 1 decode. `logits` are float32 [B, V] after each row's last token, or [B, S, V] where made with `all_logits`. C++ programs hold a `c10::InferenceMode` and call `torch::jit::setGraphExecutorOptimize(false)` once: torch's
-optimiser of scripts costs the first calls seconds and makes no step faster.
+with S = 1 decode. `logits` are float32 [B, V] after each row's last token, or [B, S, V] where made with `all_logits`.
+
+C++ programs hold a `c10::InferenceMode` and call `torch::jit::setGraphExecutorOptimize(false)` once: torch's optimiser of scripts
+costs the first calls seconds and makes no step faster.
 
 Arithmetic as in graph/dense.py. Shapes in comments: B batch, S new tokens, T cache slots, H hidden size, n heads, g key/value
 heads, d head_dim, V vocabulary. Parameters are named and shaped as transformers' tensors, without the `model.` in front.

@@ -11,11 +11,10 @@ from . import Rule
 
 def reshape(x: torch.Tensor, shape: torch.Tensor, allow_zero: bool) -> torch.Tensor:
     """A shape known only at run time; 0 keeps the input's length unless `allow_zero`."""
+    if not allow_zero:  # on tensors: torch's exporter to ONNX cannot write a list whose items change in a loop
+        kept = torch.cat([torch._shape_as_tensor(x).to(shape.device), torch.zeros_like(shape)])
+        shape = torch.where(shape == 0, kept[: shape.size(0)], shape)
     lengths: list[int] = shape.tolist()
-    if not allow_zero:
-        for i in range(len(lengths)):
-            if lengths[i] == 0:
-                lengths[i] = x.size(i)
     return x.reshape(lengths)
 
 

@@ -126,7 +126,7 @@ def goal(
         factors: list[float] = scales.to(torch.float64).tolist()
         for i in range(len(on)):
             scale[on[i]] = factors[i]
-            length = torch.tensor(x.size(on[i]), dtype=torch.float32) * scales[i].float().cpu()
+            length = torch.tensor(x.size(on[i]), dtype=torch.float32, device=scales.device) * scales[i].float()
             size[on[i]] = int(torch.floor(length * (end[on[i]] - start[on[i]])))
     elif sizes is not None:
         wanted: list[int] = sizes.tolist()
