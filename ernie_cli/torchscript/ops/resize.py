@@ -126,7 +126,7 @@ def goal(
         factors: list[float] = scales.to(torch.float64).tolist()
         for i in range(len(on)):
             scale[on[i]] = factors[i]
-            length = torch.tensor(x.size(on[i]), dtype=torch.float32, device=scales.device) * scales[i].float()
+            length = scales[i].float() * x.size(on[i])
             size[on[i]] = int(torch.floor(length * (end[on[i]] - start[on[i]])))
     elif sizes is not None:
         wanted: list[int] = sizes.tolist()
@@ -213,11 +213,36 @@ def _resize(node: Node) -> str:
     else:
         inputs = (node.x(1), node.x(2), node.x(3))
         coordinates, rounding = node.attr("coordinate_transformation_mode", "half_pixel"), node.attr("nearest_mode", "round_prefer_floor")
-    return node.call(
+    return _kernel(node, mode, coordinates, rounding) or node.call(
         resize, node.x(0), *inputs, node.attr("axes"), *map(quote, (mode, coordinates, rounding)), float(node.attr("cubic_coeff_a", -0.75)),
         bool(node.attr("antialias", 0)), bool(node.attr("exclude_outside", 0)), float(node.attr("extrapolation_value", 0.0)),
         quote(node.attr("keep_aspect_ratio_policy", "stretch")),
     )  # fmt: skip
+
+
+def _kernel(node: Node, mode: str, coordinates: str, rounding: str) -> str:
+    """torch's own operator for images [N, C, H, W] made larger by whole factors, which means the same then; "" for all else.
+
+    Nothing is decided at run time, so that torch's exporter can write it as ONNX again.
+    """
+    given = node.const(1 if node.opset < 11 else 2)
+    scales = [] if given is None else [float(scale) for scale in given]
+    axes = node.attr("axes") or list(range(len(scales)))
+    factors = {int(axis) % 4: scale for axis, scale in zip(axes, scales, strict=False)}
+    whole = all(scale >= 1 and scale == int(scale) for scale in scales)
+    if not scales or not whole or node.rank(0) != 4 or node.dtype(0) not in ("float32", "float64"):
+        return ""
+    if any(factors.get(axis, 1.0) != 1 for axis in (0, 1)) or node.attr("antialias", 0) or node.attr("exclude_outside", 0):
+        return ""
+    by = [factors.get(axis, 1.0) for axis in (2, 3)]
+    halves = ("half_pixel", "pytorch_half_pixel")
+    if mode == "nearest":
+        same = (coordinates in halves and rounding.startswith("round")) or (coordinates == "asymmetric" and rounding in ("floor", "simple"))
+        return f"torch.ops.aten.upsample_nearest2d({node.x(0)}, None, {by})" if same else ""
+    if coordinates not in (*halves, "align_corners") or (mode == "cubic" and node.attr("cubic_coeff_a", -0.75) != -0.75):
+        return ""
+    kernel = "upsample_bilinear2d" if mode == "linear" else "upsample_bicubic2d"
+    return f"torch.ops.aten.{kernel}({node.x(0)}, None, {coordinates == 'align_corners'}, {by})"
 
 
 def _upsample(node: Node) -> str:
