@@ -62,29 +62,30 @@ def run(
         return graph_run.run(
             named.resolve(model), str(inputs), out=out, reference=reference, backend=backend, device=device, threads=threads
         )
-    from ernie_cli.generation import ask, batch_file, inputs
+    from ernie_cli.generation import ask, batch_file
+    from ernie_cli.generation import inputs as asked
     from ernie_cli.generation.prompt import read_ids
     from ernie_cli.generation.reply import Options
     from ernie_cli.generation.sampling import Sampling
     from ernie_cli.generation.speaker import opened
 
-    inputs.check_flags(prompt, prompt_ids, batch, chat, out)
+    asked.check_flags(prompt, prompt_ids, batch, chat, out)
     sampling = Sampling.of(temperature, top_k, top_p, min_p, repetition_penalty, seed)
     how = Options(max_tokens, sampling, tuple(stop or ()), ignore_eos)
     where: dict[str, Any] = {"backend": backend, "device": device, "context": context, "threads": threads, "raw": raw, "system": system}
     if batch is not None:
-        lines = batch_file.parse(inputs.read(batch), batch)
+        lines = batch_file.parse(asked.read(batch), batch)
         with opened(model, how, batch=min(batch_size, len(lines)), **where) as speaker:
             ask.batch(speaker, lines, out)
     elif prompt_ids is not None:
-        ids = read_ids(inputs.read(prompt_ids), prompt_ids)
+        ids = read_ids(asked.read(prompt_ids), prompt_ids)
         with opened(model, how, **where) as speaker:
             ask.once(speaker, speaker.prompter.ids(ids, prompt_ids))
-    elif chat or (prompt is None and inputs.at_terminal()):
+    elif chat or (prompt is None and asked.at_terminal()):
         with opened(model, how, **where) as speaker:
             ask.talk(speaker, prompt)
     else:
-        text = inputs.read_prompt() if prompt in (None, "-") else str(prompt)
+        text = asked.read_prompt() if prompt in (None, "-") else str(prompt)
         with opened(model, how, **where) as speaker:
             ask.once(speaker, speaker.prompter.text(text))
     return None

@@ -140,7 +140,7 @@ def _squeeze(node: Node) -> str:
     axes = ints(node, "axes", 1)
     if axes is None:
         return node.call(squeeze, node.x(0), node.x(1)) if node.has(1) else f"torch.squeeze({node.x(0)})"
-    return f"torch.squeeze({node.x(0)}, {axes[0] if len(axes) == 1 else literal(axes)})"
+    return f"torch.squeeze({node.x(0)}, {literal(axes)})"  # a list even of one: exported as Squeeze again, see faults.py; a number as If
 
 
 def _unsqueeze(node: Node) -> str:
