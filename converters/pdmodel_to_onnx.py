@@ -125,6 +125,7 @@ def _amend(file: Path, exported: Program, source: Program) -> None:
     proto: Any = onnx.load(str(file), load_external_data=False)
     amend.stack_states(proto.graph, exported)
     amend.best_first(proto.graph, exported)
+    amend.repeat_each(proto.graph, exported)
     amend.name_outputs(proto.graph, [spec.name for spec in source.outputs])
     amend.name_axes(proto.graph, source.inputs, source.outputs)
     onnx.save(proto, str(file))

@@ -28,7 +28,6 @@ _DISTRIBUTIONS = {
     "transformers": ("transformers",),
     "paddle": ("paddlepaddle", "paddlepaddle-gpu"),
     "paddle2onnx": ("paddle2onnx",),
-    "x2paddle": ("x2paddle",),
     "onnx": ("onnx",),
     "onnx_ir": ("onnx-ir",),
 }

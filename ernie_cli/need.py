@@ -16,7 +16,6 @@ EXTRAS = {
     "transformers": "dev",
     "paddle": "paddle",
     "paddle2onnx": "paddle",
-    "x2paddle": "paddle",
     "tensorrt": "gpu",
     "cuda": "gpu",
     "tensorrt_rtx_bindings": "rtx",

@@ -94,6 +94,46 @@ def _only_best(nms: Any, limit: int) -> list[Any]:
     ]
 
 
+def repeat_each(graph: Any, program: Program) -> int:
+    """`repeat_interleave` by a number repeats each element of its axis; paddle2onnx writes a Tile of another rank. Returns how many."""
+    made = {name: node for node in graph.node for name in node.output}
+    repeats = [int(op.attributes["repeats"]) for op in program.walk() if op.operator == "pd_op.repeat_interleave"]
+    changed = 0
+    for number, times in enumerate(repeats):
+        joined = made.get(f"p2o.pd_op.repeat_interleave.{number}.0")
+        tile = made.get(joined.input[0]) if joined is not None and joined.op_type == "Concat" else None
+        if joined is None or tile is None or tile.op_type != "Tile":
+            continue
+        split = made.get(tile.input[0])  # into single elements, where the length is known
+        data = split.input[0] if split is not None and split.op_type == "Split" else tile.input[0]
+        at = list(graph.node).index(joined)
+        for node in reversed(_each(data, joined, times)):
+            graph.node.insert(at, node)
+        for node in (*(made[name] for name in joined.input), joined):
+            graph.node.remove(node)
+        changed += 1
+    return changed
+
+
+def _each(data: str, joined: Any, times: int) -> list[Any]:
+    """Nodes that gather every element of `data` `times` times, along the axis and under the name of `joined`."""
+    onnx = need("onnx")
+    make, name, axis = onnx.helper.make_node, joined.output[0], joined.attribute[0].i
+
+    def constant(tag: str, value: Any) -> Any:
+        return make("Constant", [], [f"{name}.{tag}"], value=onnx.numpy_helper.from_array(np.asarray(value, np.int64)))
+
+    return [
+        *(constant(tag, value) for tag, value in (("axis", axis), ("times", times), ("zero", 0), ("one", 1))),
+        make("Shape", [data], [f"{name}.shape"]),
+        make("Gather", [f"{name}.shape", f"{name}.axis"], [f"{name}.length"]),
+        make("Mul", [f"{name}.length", f"{name}.times"], [f"{name}.longer"]),
+        make("Range", [f"{name}.zero", f"{name}.longer", f"{name}.one"], [f"{name}.places"]),
+        make("Div", [f"{name}.places", f"{name}.times"], [f"{name}.index"]),
+        make("Gather", [data, f"{name}.index"], [name], axis=axis),
+    ]
+
+
 def name_outputs(graph: Any, names: list[str]) -> None:
     """Call the outputs `names`, in order."""
     onnx = need("onnx")

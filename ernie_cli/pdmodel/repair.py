@@ -29,6 +29,7 @@ def repaired(file: Path, scratch: Path) -> Path:
     """`file`, or a repaired copy of it in `scratch` where something had to be changed."""
     content = json.loads(file.read_bytes())
     changes = [_as_float(attribute["AT"]) for op in _ops(content["program"]) for attribute in _attributes(op)]
+    changes += [_from_the_front(op) for op in _ops(content["program"])]
     if not any(changes):
         return file
     copy = scratch / "repaired.json"
@@ -47,6 +48,17 @@ def _as_float(attribute: dict[str, Any]) -> bool:
         return True
     inner = attribute.get("D") if attribute.get("#") == "0.a_array" else None
     return True in [_as_float(value) for value in inner or [] if isinstance(value, dict)]  # all of them are to be marked
+
+
+def _from_the_front(op: dict[str, Any]) -> bool:
+    """Count the axis of a `repeat_interleave` from the front: paddle2onnx ends on a negative one. Returns whether it was one."""
+    if not str(op["#"]).endswith(".repeat_interleave"):
+        return False
+    axis = next((each["AT"] for each in op.get("A") or [] if each.get("N") == "axis"), {"D": 0})
+    if axis["D"] >= 0:
+        return False
+    axis["D"] += len(op["O"][0]["TT"]["D"][1])
+    return True
 
 
 def _ops(holder: dict[str, Any]) -> Iterator[dict[str, Any]]:
