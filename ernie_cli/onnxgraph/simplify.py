@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from .. import console
 from ..need import need
-from . import inference
+from . import inference, lengths
 from .write import constant_bytes
 
 #: A folded constant may have this many elements: 1 MB of int64. The larger ones stay computed, so that files do not grow.
@@ -24,6 +24,8 @@ MOST_ELEMENTS = 1 << 17
 SURE_ELEMENTS = 1 << 10
 #: All folded constants together may make the model this much larger.
 MOST_GROWTH_BYTES = 1 << 20
+#: onnx's reference implementation, which computes what is folded, takes minutes for a large one of these.
+SLOW = ("Resize", "GridSample", "Conv", "ConvTranspose", "RoiAlign")
 
 
 def simplify(model: ir.Model) -> ir.Model:
@@ -42,12 +44,15 @@ def _passes() -> Iterator[tuple[str, Callable[[ir.Model], Any]]]:
     folding = need("onnxscript.optimizer")
     yield "shapes", inference.infer
     yield "identities", common.IdentityEliminationPass()
+    yield "lengths", lengths.as_vectors
     for bound in (SURE_ELEMENTS, SURE_ELEMENTS, MOST_ELEMENTS):  # what one round made constant the next can use
         yield (
             "folding",
             partial(folding.fold_constants, onnx_shape_inference=True, output_size_limit=bound, should_fold=partial(_small, bound)),
         )
         yield "dead nodes", common.RemoveUnusedNodesPass()
+    yield "lengths", lengths.as_numbers
+    yield "dead nodes", common.RemoveUnusedNodesPass()
     yield "constants", common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
     yield "equal constants", common.DeduplicateInitializersPass()
     yield "equal nodes", common.CommonSubexpressionEliminationPass()
@@ -70,14 +75,21 @@ def _tried(name: str, run: Callable[[ir.Model], Any], model: ir.Model) -> ir.Mod
 
 
 def _small(bound: int, node: ir.Node) -> bool | None:
-    """False where the result might be large: asked of nodes whose inputs are constants, before they are computed."""
+    """False where the result might be large: asked of nodes whose inputs are constants, before they are computed.
+
+    True for a few constants of one value: onnxscript leaves all of those alone, and with them whatever is computed from them.
+    """
+    if node.op_type in SLOW:
+        return False
+    elements = 0
     for value in node.outputs:
         shape = value.shape
         if shape is None or not all(isinstance(length, int) for length in shape):
             return False
-        if math.prod(max(1, int(length)) for length in shape) > bound:  # type: ignore[arg-type]
+        elements = math.prod(max(1, int(length)) for length in shape)  # type: ignore[arg-type]
+        if elements > bound:
             return False
-    return None
+    return True if node.op_type == "ConstantOfShape" and elements <= SURE_ELEMENTS else None
 
 
 def _problem(before: ir.Model, after: ir.Model) -> str:

@@ -20,8 +20,11 @@ from .ops import table
 _MOST_FOLDED_BYTES = 64 << 20
 #: Integers are written into the program itself up to this many; more become parameters, as all weights do.
 _MOST_INLINE_INTEGERS = 64
-#: Random numbers are never known before they are drawn.
-_NEVER_FOLDED = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli", "If", "Loop", "Scan")
+#: Random numbers are never known before they are drawn, and onnx's reference takes minutes for large ones of the last five.
+_NEVER_FOLDED = (
+    *("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli", "If", "Loop", "Scan"),
+    *("Resize", "GridSample", "Conv", "ConvTranspose", "RoiAlign"),
+)
 
 
 class Node:
@@ -158,7 +161,12 @@ class Builder:
         stored = value.astype(np.uint8) if value.dtype == np.bool_ else value
         self.weights[name] = stored
         zero = self.p.nn.initializer.Constant(0.0)
+        places = self.p.base.libpaddle.pir
+        here = places.get_current_insertion_point()
+        # Within a branch Paddle would put the parameter there, and then neither save nor find it.
+        places.set_insertion_point_to_block_end(self.p.static.default_main_program().global_block())
         made = self.p.static.create_parameter(list(stored.shape), stored.dtype.name, name=name, default_initializer=zero)
+        places.set_insertion_point(here)
         made.stop_gradient = True
         return self.p.cast(made, "bool") if value.dtype == np.bool_ else made
 

@@ -65,8 +65,12 @@ def expand_to(x: torch.Tensor, shape: list[int]) -> torch.Tensor:
 
 
 def expand(x: torch.Tensor, shape: torch.Tensor) -> torch.Tensor:
-    lengths: list[int] = shape.tolist()
-    return expand_to(x, lengths)
+    # On tensors, as in reshape. Whichever is shorter gets ones in front.
+    own = torch._shape_as_tensor(x).to(shape.device)
+    wanted = torch.cat([torch.ones_like(own)[: max(own.size(0) - shape.size(0), 0)], shape])
+    own = torch.cat([torch.ones_like(shape)[: max(shape.size(0) - own.size(0), 0)], own])
+    lengths: list[int] = torch.where(wanted == 1, own, wanted).tolist()
+    return x.expand(lengths)
 
 
 def tile(x: torch.Tensor, repeats: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..node import Node, Unmapped, quote
+from ..text import texts
 from . import Rule
 
 
@@ -221,28 +222,57 @@ def _resize(node: Node) -> str:
 
 
 def _kernel(node: Node, mode: str, coordinates: str, rounding: str) -> str:
-    """torch's own operator for images [N, C, H, W] made larger by whole factors, which means the same then; "" for all else.
+    """torch's own operator for images [N, C, H, W], made larger by whole factors or to known lengths, where it means the same; else "".
 
     Nothing is decided at run time, so that torch's exporter can write it as ONNX again.
     """
+    factors = _factors(node)
+    if node.rank(0) != 4 or node.dtype(0) not in ("float32", "float64") or node.attr("antialias", 0) or node.attr("exclude_outside", 0):
+        return ""
+    if factors:
+        size, scale = "None", str(factors)
+    elif mode != "nearest" and coordinates != "pytorch_half_pixel" and (lengths := _lengths(node)):
+        size, scale = f"[{', '.join(lengths)}]", "None"
+    else:
+        return ""
+    halves = ("half_pixel", "pytorch_half_pixel")
+    if mode == "nearest":
+        same = (coordinates in halves and rounding.startswith("round")) or (coordinates == "asymmetric" and rounding in ("floor", "simple"))
+        return f"torch.ops.aten.upsample_nearest2d({node.x(0)}, {size}, {scale})" if same else ""
+    if coordinates not in (*halves, "align_corners") or (mode == "cubic" and node.attr("cubic_coeff_a", -0.75) != -0.75):
+        return ""
+    kernel = "upsample_bilinear2d" if mode == "linear" else "upsample_bicubic2d"
+    return f"torch.ops.aten.{kernel}({node.x(0)}, {size}, {coordinates == 'align_corners'}, {scale})"
+
+
+def _factors(node: Node) -> list[float]:
+    """Of height and width, where they are whole and constant and nothing else changes; else none."""
     given = node.const(1 if node.opset < 11 else 2)
     scales = [] if given is None else [float(scale) for scale in given]
     axes = node.attr("axes") or list(range(len(scales)))
     factors = {int(axis) % 4: scale for axis, scale in zip(axes, scales, strict=False)}
     whole = all(scale >= 1 and scale == int(scale) for scale in scales)
-    if not scales or not whole or node.rank(0) != 4 or node.dtype(0) not in ("float32", "float64"):
-        return ""
-    if any(factors.get(axis, 1.0) != 1 for axis in (0, 1)) or node.attr("antialias", 0) or node.attr("exclude_outside", 0):
-        return ""
-    by = [factors.get(axis, 1.0) for axis in (2, 3)]
-    halves = ("half_pixel", "pytorch_half_pixel")
-    if mode == "nearest":
-        same = (coordinates in halves and rounding.startswith("round")) or (coordinates == "asymmetric" and rounding in ("floor", "simple"))
-        return f"torch.ops.aten.upsample_nearest2d({node.x(0)}, None, {by})" if same else ""
-    if coordinates not in (*halves, "align_corners") or (mode == "cubic" and node.attr("cubic_coeff_a", -0.75) != -0.75):
-        return ""
-    kernel = "upsample_bilinear2d" if mode == "linear" else "upsample_bicubic2d"
-    return f"torch.ops.aten.{kernel}({node.x(0)}, None, {coordinates == 'align_corners'}, {by})"
+    if not factors or not whole or any(factors.get(axis, 1.0) != 1 for axis in (0, 1)):
+        return []
+    return [factors.get(axis, 1.0) for axis in (2, 3)]
+
+
+def _lengths(node: Node) -> list[str]:
+    """Height and width as text, where the sizes are known one by one and batch and channels stay as they are; else none."""
+    items, shape = texts(node, 3), node.shape(0)
+    if (
+        items is None
+        or len(items) != 4
+        or shape is None
+        or node.attr("axes")
+        or node.attr("keep_aspect_ratio_policy", "stretch") != "stretch"
+    ):
+        return []
+    kept = [
+        item == str(length) or (not isinstance(length, int) and item.endswith(f"_size{i}"))
+        for i, (item, length) in enumerate(zip(items[:2], shape[:2], strict=True))
+    ]
+    return items[2:] if all(kept) else []
 
 
 def _upsample(node: Node) -> str:
