@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_checkpoint import make_checkpoint
 
 # One thread each: the suite's processes and libraries share few cores, and results do not depend on it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,33 +18,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "0")
 
 # A shell that starts the suite in the background leaves SIGINT ignored, and children inherit that: tests of Ctrl-C need it back.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-SMALL = {
-    "vocab_size": 320,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "max_position_embeddings": 256,
-}
-
-
-def make_checkpoint(folder: Path, *, seed: int = 0, dtype: str = "float32", shard: str = "5GB", **changes: Any) -> Any:
-    """Save a seeded `Ernie4_5ForCausalLM` in `folder` and return the transformers model (eval mode)."""
-    import torch
-    from transformers import Ernie4_5Config, Ernie4_5ForCausalLM
-
-    torch.manual_seed(seed)
-    model = Ernie4_5ForCausalLM(Ernie4_5Config(**{**SMALL, **changes})).eval()
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            # Away from their initial ones and near zeros, so that a forgotten norm, bias or scale shows.
-            weight.copy_(1 + 0.2 * torch.randn_like(weight) if "norm" in name else 0.15 * torch.randn_like(weight))
-    model = model.to(getattr(torch, dtype))
-    model.save_pretrained(folder, max_shard_size=shard)
-    return model
 
 
 @pytest.fixture

@@ -344,7 +344,7 @@ def test_paddle(legacy: bool, worker: Worker, tmp_path: Path, report: Any) -> No
 
 
 def test_safetensors(worker: Worker, tmp_path: Path, report: Any) -> None:
-    from conftest import make_checkpoint
+    from tiny_checkpoint import make_checkpoint
 
     make_checkpoint(tmp_path / "m", num_hidden_layers=1, vocab_size=32)
     victims = {
