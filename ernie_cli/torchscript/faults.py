@@ -59,10 +59,24 @@ def _several_dims(theirs: Callable[..., Any], number: int) -> Callable[..., Any]
     return symbolic
 
 
+def _stable(theirs: Callable[..., Any], number: int) -> Callable[..., Any]:
+    """`sort` with its `stable` argument is taken for one with `out` and refused. ONNX's TopK, which it becomes, is always stable."""
+
+    def symbolic(g: Any, x: Any, *more: Any) -> Any:
+        return theirs(g, x, *(more[1:] if len(more) == 3 else more))
+
+    return symbolic
+
+
 def _constant(value: Any) -> Any:
     """The tensor of a constant of the graph that is being written, else None."""
     node = value.node() if value is not None else None
     return node.t("value") if node is not None and node.kind() == "onnx::Constant" and node.kindOf("value") == "t" else None
 
 
-_CORRECTIONS: dict[str, Callable[..., Callable[..., Any]]] = {"aten::repeat_interleave": _own_dim, "aten::squeeze": _several_dims}
+_CORRECTIONS: dict[str, Callable[..., Callable[..., Any]]] = {
+    "aten::argsort": _stable,
+    "aten::repeat_interleave": _own_dim,
+    "aten::sort": _stable,
+    "aten::squeeze": _several_dims,
+}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import UnsupportedError
 from ..need import need
 from ..onnxgraph import write
 from ..runtime.graphs import TensorSpec
@@ -16,7 +17,12 @@ def finish(folder: Path, name: str, inputs: Sequence[TensorSpec], simplify: bool
     """Rewrite the file where it needs it. Returns the manifest's entries of all files."""
     onnx_ir = need("onnx_ir")
     loose = [path for path in folder.iterdir() if path.name != name]  # over 2 GB the exporter writes one file per weight
-    model = onnx_ir.load(folder / name)
+    try:
+        model = onnx_ir.load(folder / name)
+    except Exception as err:  # whatever onnx_ir raises: loops within loops come out with values that nothing makes
+        raise UnsupportedError(
+            f"torch's exporter wrote a graph that does not hold together: {err}", "export the module another way"
+        ) from err
     wrong = any(value.startswith(f"{INNER}.") for value in model.graph.initializers)
     missing = [spec for spec in inputs if spec.name not in {value.name for value in model.graph.inputs}]
     if not (loose or wrong or missing or simplify):

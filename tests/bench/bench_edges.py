@@ -145,7 +145,9 @@ def _cell(chain: tuple[str, ...], models: Mapping[str, Any], compared: Mapping[s
 
 def operators(message: str) -> list[str]:
     """The operators an error of exit code 4 names: "LSTM × 2 (…); …", or `quoted` ones."""
-    named = re.findall(r"([\w.:]+) × \d+", message) or re.findall(r"`([\w.:]+)`", message)
+    named = (
+        re.findall(r"([\w.:]+) × \d+", message) or re.findall(r"operator [`']?([\w.:]+)", message) or re.findall(r"`([\w.:]+)`", message)
+    )
     return list(dict.fromkeys(named))
 
 
@@ -179,7 +181,7 @@ def render(rows: list[Mapping[str, Any]]) -> str:
 
 HEAD = f"""# Every edge on every architecture
 
-Written by `python tests/bench/bench_edges.py`; the figures in full are in `EDGES.json`. Each cell: the largest relative error
+Written by `python tests/bench/bench_edges.py` (which writes every figure to EDGES.json beside it). Each cell: the largest relative error
 (largest |difference| over largest |value| of an output; limit {LIMIT:g}) of the converted model in its own runtime against the
 model the column begins with, over three input shapes; seconds to convert, loading of libraries included + seconds of the parity
 check; peak memory of the largest process. A cell passes only if the result is also within the limit of the original, run eagerly by

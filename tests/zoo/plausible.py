@@ -21,7 +21,8 @@ def statistics(batch: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
     Random ones would let a deep network's activations vanish or blow up, and the outputs say nothing.
     """
     axes = (0, *range(2, batch.ndim))
-    mean, variance = batch.mean(axes), batch.var(axes) + 1e-3
+    mean, variance = batch.mean(axes), batch.var(axes)
+    variance = variance + 0.1 * variance.mean() + 1e-3  # a channel that hardly moves would be blown up, rounding errors with it
     mean = mean + 0.1 * np.sqrt(variance) * rng.standard_normal(mean.shape)
     return mean.astype(np.float32), (variance * rng.uniform(0.8, 1.25, variance.shape)).astype(np.float32)
 
