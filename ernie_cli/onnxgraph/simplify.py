@@ -1,6 +1,6 @@
 """`simplify(model)`: constants folded, equal nodes made one, dead ones dropped; the numbers stay the same bit for bit.
 
-The passes are onnxscript's and onnx-ir's. Here is what keeps them honest: bounds, and a check after each one.
+The passes are onnxscript's and onnx-ir's. Here is what keeps them honest: bounds, and a check of what they leave.
 """
 
 from __future__ import annotations
@@ -31,12 +31,24 @@ SLOW = ("Resize", "GridSample", "Conv", "ConvTranspose", "RoiAlign")
 def simplify(model: ir.Model) -> ir.Model:
     """A smaller model that computes the same; `model` itself is not changed, weights are shared and stay where they are.
 
-    Inputs, outputs, dynamic axes and the opset stay. Local functions are kept as they are. Whatever a pass would break, it is not
-    allowed to do: the model of before goes on.
+    Inputs, outputs, dynamic axes and the opset stay. Local functions are kept as they are. A pass that would break anything is
+    left out: the model of before goes on.
     """
-    for name, run in _passes():
-        model = _tried(name, run, model)
+    whole, problem = _tried(_all, model)
+    if not problem:
+        return whole
+    for name, run in _passes():  # which of them it was: slower, for each one works on a copy of its own
+        after, problem = _tried(run, model)
+        if problem:
+            console.detail(f"simplify: left out {name}: {problem}")
+        else:
+            model = after
     return model
+
+
+def _all(model: ir.Model) -> None:
+    for _, run in _passes():
+        run(model)
 
 
 def _passes() -> Iterator[tuple[str, Callable[[ir.Model], Any]]]:
@@ -59,19 +71,15 @@ def _passes() -> Iterator[tuple[str, Callable[[ir.Model], Any]]]:
     yield "dead nodes", common.RemoveUnusedNodesPass()
 
 
-def _tried(name: str, run: Callable[[ir.Model], Any], model: ir.Model) -> ir.Model:
-    """`run` on a copy; the copy where it is sound afterwards, else the model as it was."""
+def _tried(run: Callable[[ir.Model], Any], model: ir.Model) -> tuple[ir.Model, str]:
+    """`run` on a copy: the copy, and what is wrong with it ("" where it is sound)."""
     copy = model.clone()
     try:
         with _silenced():
             run(copy)
-        problem = _problem(model, copy)
+        return copy, _problem(model, copy)
     except Exception as err:  # noqa: BLE001 — a pass may fail in any way; the model is good without it
-        problem = f"{type(err).__name__}: {err}"
-    if problem:
-        console.detail(f"simplify: left out {name}: {problem}")
-        return model
-    return copy
+        return copy, f"{type(err).__name__}: {err}"
 
 
 def _small(bound: int, node: ir.Node) -> bool | None:

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from ..need import need
+from . import missing
 from .opsets import registry
 
 #: From this opset on the axes of Squeeze are an input.
@@ -16,19 +17,28 @@ _AXES_ARE_AN_INPUT = 13
 
 @contextmanager
 def corrected(number: int) -> Iterator[None]:
-    """Within it, the exporter writes the operators of `_CORRECTIONS` rightly. number: the opset."""
-    torch = need("torch")
+    """Within it, the exporter writes the operators of `_CORRECTIONS` rightly, and those of missing.py at all. number: the opset."""
     table = registry()
     with ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for operator, correction in _CORRECTIONS.items():
-            group = table.get_function_group(operator)
-            theirs = group.get(number) if group is not None else None
-            if theirs is None:
-                continue
-            torch.onnx.register_custom_op_symbolic(operator, correction(theirs, number), number)
-            stack.callback(torch.onnx.unregister_custom_op_symbolic, operator, number)
+            if theirs := _maps(table, operator, number):
+                _register(stack, operator, correction(theirs, number), number)
+        for operator, symbolic in missing.OPERATORS.items():
+            if number >= missing.LOWEST and not _maps(table, operator, number):
+                _register(stack, operator, symbolic, number)
         yield
+
+
+def _maps(table: Any, operator: str, number: int) -> Any:
+    group = table.get_function_group(operator)
+    return group.get(number) if group is not None else None
+
+
+def _register(stack: ExitStack, operator: str, symbolic: Callable[..., Any], number: int) -> None:
+    onnx = need("torch").onnx
+    onnx.register_custom_op_symbolic(operator, symbolic, number)
+    stack.callback(onnx.unregister_custom_op_symbolic, operator, number)
 
 
 def _own_dim(theirs: Callable[..., Any], number: int) -> Callable[..., Any]:

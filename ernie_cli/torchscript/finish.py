@@ -39,14 +39,14 @@ def finish(folder: Path, name: str, inputs: Sequence[TensorSpec], simplify: bool
         model = simplified(model)
     made = folder / "made"
     made.mkdir()
-    write.save(model, made, name)
+    entries = write.save(model, made, name)
     del model
     for path in (*loose, folder / name):
         path.unlink()
     for path in list(made.iterdir()):
         path.rename(folder / path.name)
     made.rmdir()
-    return {path.name: write.entry(path) for path in sorted(folder.iterdir())}
+    return entries
 
 
 def _numpy(dtype: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from ..coverage import OpUse
 from ..errors import UsageError
 from ..need import need
+from . import missing
 
 #: Lowest opset that torch's exporter writes all it can in: below, many operators are missing.
 LOWEST = 9
@@ -58,6 +59,8 @@ def _use(registry: Any, kind: str, names: tuple[str, ...], number: int, computes
     found = group.get(number) if group is not None else None
     if found is not None and not kind.startswith("prim::"):
         return OpUse(kind, names, f"torch.onnx {plain} at opset {number}")
+    if plain in missing.OPERATORS and number >= missing.LOWEST:
+        return OpUse(kind, names, f"ours for {plain} at opset {number}")
     if not computes and kind[6:] not in _NO_PRIMS:
         return OpUse(kind, names, "decided while exporting: it makes no tensor")
     lowest = group.get_min_supported() if group is not None else None

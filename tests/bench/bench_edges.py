@@ -1,4 +1,4 @@
-"""Every edge between graph formats on every architecture of the zoo: the largest relative error, seconds, peak memory → EDGES.md.
+"""Every edge between graph formats on every architecture of the zoo: error, seconds, peak memory → EDGES.md, README.md.
 
     python tests/bench/bench_edges.py [--only NAME …] [--jobs N] [--work FOLDER]
 
@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -179,6 +180,30 @@ def render(rows: list[Mapping[str, Any]]) -> str:
     return "\n".join([HEAD, said + ".", "", *lines, ""])
 
 
+def summary(rows: list[Mapping[str, Any]]) -> str:
+    """The README's table: EDGES.md, one line per column."""
+    lines = ["| | passed | unsupported | failed | largest error | convert + check, median | most memory |", "|---|---|---|---|---|---|---|"]
+    for column in COLUMNS:
+        cells = [each["cells"][column] for each in rows if "cells" in each]
+        passed, unsupported, failed = (
+            [cell for cell in cells if cell["status"] == status] for status in ("passed", "unsupported", "failed")
+        )
+        names = sorted({name for cell in unsupported for name in cell["operators"]})
+        seconds = " + ".join(f"{statistics.median(cell[key] for cell in passed):.1f}" for key in ("seconds", "check_seconds"))
+        figures = f"{max(cell['error'] for cell in passed):.1e} | {seconds} s | {max(cell['peak_mb'] for cell in passed)} MB"
+        refused = f"{len(unsupported)}{': ' * bool(names)}{', '.join(names)}"
+        lines.append(f"| {column} | {len(passed)} | {refused} | {len(failed)} | {figures} |")
+    return "\n".join(lines)
+
+
+def into_readme(rows: list[Mapping[str, Any]], readme: Path) -> None:
+    """Put `summary` between the README's two marks."""
+    begin, end = "<!-- bench_edges.py -->\n", "\n<!-- /bench_edges.py -->"
+    text = readme.read_text()
+    head, tail = text.index(begin) + len(begin), text.index(end)
+    readme.write_text(text[:head] + summary(rows) + text[tail:])
+
+
 HEAD = f"""# Every edge on every architecture
 
 Written by `python tests/bench/bench_edges.py` (which writes every figure to EDGES.json beside it). Each cell: the largest relative error
@@ -229,6 +254,8 @@ def main() -> int:
             ordered = [rows[name] for name in ZOO if name in rows]
             kept.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
             (chosen.out / "EDGES.md").write_text(render(ordered))
+    if chosen.out == HERE and len(rows) == len(ZOO):
+        into_readme(list(rows.values()), HERE.parents[1] / "README.md")
     print(render([taken[name] for name in ZOO if name in taken]))
     failed = any("broken" in each or any(cell["status"] == "failed" for cell in each["cells"].values()) for each in taken.values())
     return int(failed)

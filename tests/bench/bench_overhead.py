@@ -61,15 +61,24 @@ def prepare(case: str, work: Path) -> None:
 
 def _prepare_decoder(work: Path, file: Path) -> None:
     import torch
-    from torch_transformers import LOGITS, wrap
     from transformers import Ernie4_5ForCausalLM
 
     model = Ernie4_5ForCausalLM.from_pretrained(work / "checkpoint", dtype=torch.float32, attn_implementation="eager")
-    module = wrap(model.eval(), ["input_ids"], LOGITS)
+
+    class Decoder(torch.nn.Module):
+        """Token ids → logits. The mask is given: without one transformers looks for packed rows with operators that the exporter lacks."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model.eval()
+
+        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+            return self.model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), use_cache=False).logits
+
     file.parent.mkdir(parents=True, exist_ok=True)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.trace(module, (torch.arange(32).reshape(2, 16) + 100,), check_trace=False).save(str(file))
+        torch.jit.trace(Decoder(), (torch.arange(32).reshape(2, 16) + 100,), check_trace=False).save(str(file))
 
 
 def bare(case: str, work: Path, opset: int) -> None:

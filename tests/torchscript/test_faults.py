@@ -1,4 +1,4 @@
-"""What torch's exporter gets wrong is right in ours; what it gets right stays."""
+"""What torch's exporter gets wrong or lacks is right in ours; what it gets right stays."""
 
 from __future__ import annotations
 
@@ -23,8 +23,14 @@ class Squeezes(torch.nn.Module):
         return x.unsqueeze(-1).unsqueeze(-1).squeeze((2, -1)) + x + y.mean() + x.unsqueeze(0).squeeze(0)
 
 
+class Differs(torch.nn.Module):
+    def forward(self, x: Any, y: Any) -> Any:
+        ends = x.diff(prepend=x[:, :1], append=y.flatten(2)[:, :1, :1].expand(-1, -1, x.shape[2]), dim=1)
+        return ends[:, 1:] + x.diff(append=x[..., :1]).diff(n=2, prepend=x[..., :2])
+
+
 @pytest.mark.parametrize("opset", [11, 17])
-@pytest.mark.parametrize("module", [Repeats(), Squeezes()])
+@pytest.mark.parametrize("module", [Repeats(), Squeezes(), Differs()])
 def test_exported_from_file_it_computes_the_same(module: torch.nn.Module, opset: int) -> None:
     feeds = (torch.rand(2, 5, 16), torch.rand(2, 5, 4, 2))
     if isinstance(module, Squeezes):
