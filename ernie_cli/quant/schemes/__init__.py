@@ -1,0 +1,1 @@
+"""One file per scheme. The name in it is what is typed after --to."""
