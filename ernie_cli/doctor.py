@@ -133,6 +133,13 @@ def abilities(packages: dict[str, Package], gpu: str) -> Iterator[Ability]:
         yield Ability("convert", "ok", "hf ↔ paddle, hf and paddle → onnx, each checked against its source")
     else:
         yield Ability("convert", "limited", "→ onnx goes unchecked (--no-verify): the check runs in onnxruntime", enable_cpu)
+    if runtime.version and not runtime.problem:
+        yield Ability("quantize", "ok", "every scheme, from checkpoints and ONNX, measured on this machine")
+        yield Ability("eval", "ok", "perplexity, exact match, KL and agreement with a second model")
+    else:
+        what = "weights alone, and nothing is measured (--no-measure): models run in onnxruntime"
+        yield Ability("quantize", "limited", what, enable_cpu)
+        yield Ability("eval", "missing", "models run in onnxruntime", enable_cpu)
     yield Ability("inspect", "ok", "every format, without its runtime")
     yield _run(runtime, gpu, enable_cpu)
 

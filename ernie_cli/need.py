@@ -14,6 +14,7 @@ EXTRAS = {
     "onnxruntime": "cpu",
     "torch": "torch",
     "transformers": "dev",
+    "PIL": "images",
     "paddle": "paddle",
     "paddle2onnx": "paddle",
     "tensorrt": "gpu",

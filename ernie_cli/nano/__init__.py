@@ -14,6 +14,12 @@ def path() -> Path:
     return _HERE / "checkpoint"
 
 
+def speaks(folder: Path) -> bool:
+    """Whether the model in `folder` has the nano's tokenizer: what was converted or quantised from it has."""
+    theirs, ours = folder / "tokenizer.json", path() / "tokenizer.json"
+    return theirs.is_file() and theirs.stat().st_size == ours.stat().st_size and theirs.read_bytes() == ours.read_bytes()
+
+
 def heldout() -> list[dict[str, str]]:
     """The questions never seen in training: `prompt`, `answer`, `task`, `lang` (en, zh), `form` (chat, raw)."""
     return _lines("heldout.jsonl")

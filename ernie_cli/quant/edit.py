@@ -8,34 +8,62 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from .codes import Codes
+from ..errors import InputError
+from .codes import Codes, fit, round_to_nearest
 from .layers import Layer
 from .pending import Pending
 from .scheme import TYPES, WeightFormat
 
 IR_TYPES = {"int8": ir.DataType.INT8, "int4": ir.DataType.INT4, "fp8": ir.DataType.FLOAT8E4M3FN}
+#: Keys of what is noted on values and graphs: the codes that are made of a weight, the names taken.
+_SIBLINGS, _NAMES = "ernie.siblings", "ernie.names"
 
 
 def quantize_weight(layer: Layer, form: WeightFormat, make: Callable[[], Codes]) -> None:
-    """Give `layer` a dequantised weight: DequantizeLinear(codes, scale) in place of the float initializer.
+    """Give `layer` a dequantised weight: DequantizeLinear(codes, scale) in place of the float initializer. form: see form_for.
 
-    `make` is called when write.py comes to it, so that a model is never in memory as a whole. Other users of the weight (tied
-    embeddings) keep the float one.
+    `make` is called when write.py comes to it, so that a model is never in memory as a whole. Its codes lie as the weight does, or
+    [in, out]; the graph's always lie [in, out], because runtimes fuse nothing else (a Gemm loses its transB). For the same reason
+    each layer has codes of its own, in its own graph (a branch's), also where a weight is shared: write.py keeps equal ones once.
+    Other users of the weight (tied embeddings) keep the float one.
     """
-    graph = layer.node.graph
-    assert isinstance(graph, ir.Graph)
-    axis = layer.sum_axis if form.block else layer.channel_axis
-    name = fresh(graph, f"{layer.weight.name or layer.name}_{form.type}")
-    codes = ir.Value(name=name, type=ir.TensorType(IR_TYPES[form.type]), shape=ir.Shape(layer.shape))
-    scale = ir.Value(name=f"{name}_scale", type=float_type(layer), shape=ir.Shape(_scale_shape(layer.shape, form, axis)))
-    Pending.put(graph, layer.name, codes, scale, make)
+    root, graph = layer.weight.graph, layer.node.graph
+    assert isinstance(root, ir.Graph) and isinstance(graph, ir.Graph)
+    turn = layer.matrix and layer.sum_axis == 1
+    shape = layer.shape[::-1] if turn else layer.shape
+    axis = _axes(layer)[0 if form.block else 1]
+    name = fresh(root, f"{layer.weight.name or layer.name}_{form.type}")
+    codes = ir.Value(name=name, type=ir.TensorType(IR_TYPES[form.type]), shape=ir.Shape(shape))
+    scale = ir.Value(name=f"{name}_scale", type=float_type(layer), shape=ir.Shape(_scale_shape(shape, form, axis)))
+    siblings = layer.weight.meta.setdefault(_SIBLINGS, [])
+    siblings.append(Pending.put(graph, layer.name, codes, scale, lambda: _laid(make(), axis), siblings))
     attributes: dict[str, Any] = {"axis": axis, **({"block_size": form.block} if form.block else {})}
-    whole = ir.Value(name=f"{name}_float", type=float_type(layer), shape=ir.Shape(layer.shape))
+    whole = ir.Value(name=f"{name}_float", type=float_type(layer), shape=ir.Shape(shape))
     graph.insert_before(layer.node, ir.node("DequantizeLinear", [codes, scale], attributes, outputs=[whole], name=f"{name}_dequantize"))
-    before = layer.weight
     layer.node.replace_input_with(1, whole)
-    if not before.uses() and not before.is_graph_output():
-        graph.initializers.pop(str(before.name))
+    if turn:
+        layer.node.attributes.pop("transB")
+    if layer.node.op_type == "Gemm" and len(layer.node.inputs) == 2 and layer.node.attributes.get_float("alpha", 1.0) == 1.0:
+        # Between pairs ONNX Runtime leaves a Gemm in float, and dequantises its weight at every run; a MatMul it computes in integers.
+        layer.node.op_type = "MatMul"
+        layer.node.attributes.clear()
+    if not layer.weight.uses() and not layer.weight.is_graph_output():
+        root.initializers.pop(str(layer.weight.name))
+
+
+def form_for(layer: Layer, form: WeightFormat) -> WeightFormat:
+    """The form that the layer's weight can have, nearest to the one that is wanted (see codes.fit)."""
+    return fit(form, layer.shape[layer.sum_axis], matrix=layer.matrix)
+
+
+def rounded(layer: Layer, form: WeightFormat) -> Codes:
+    """The weight of `layer` rounded to nearest, of a matrix [in, out]. Raises InputError where it holds NaN or infinite values."""
+    sum_axis, channel_axis = _axes(layer)
+    try:
+        return round_to_nearest(layer.read(), form, channel_axis, sum_axis, dtype=float_type(layer).dtype.numpy())
+    except FloatingPointError as err:
+        what = f"weight `{layer.weight.name}` of layer `{layer.name}` holds NaN or infinite values"
+        raise InputError(what, "fetch or make the model again; such a weight gives NaN in float, too") from err
 
 
 def quantize_activation(value: ir.Value, users: list[ir.Node], kind: str, scale: float) -> ir.Value:
@@ -71,14 +99,15 @@ def quantize_activation(value: ir.Value, users: list[ir.Node], kind: str, scale:
 
 
 def fresh(graph: ir.Graph, name: str) -> str:
-    """`name`, or `name_2` … where the graph has a value of that name."""
-    taken = set(graph.initializers)
-    taken.update(str(value.name) for node in graph for value in node.outputs)
-    taken.update(str(value.name) for value in graph.inputs)
-    number, wanted = 1, name
-    while wanted in taken:
+    """`name`, or `name_2` … where the graph has a value of that name. Asked twice, it gives two names."""
+    if _NAMES not in graph.meta:
+        nodes = [node for part in (graph, *graph.subgraphs()) for node in part]
+        graph.meta[_NAMES] = {str(value.name) for node in nodes for value in node.outputs} | {str(value.name) for value in graph.inputs}
+    taken, wanted, number = graph.meta[_NAMES], name, 1
+    while wanted in taken or wanted in graph.initializers:
         number += 1
         wanted = f"{name}_{number}"
+    taken.add(wanted)
     return wanted
 
 
@@ -97,3 +126,13 @@ def _scale_shape(shape: tuple[int, ...], form: WeightFormat, axis: int) -> tuple
     if not form.block:
         return (shape[axis],)
     return tuple(-(-length // form.block) if at == axis else length for at, length in enumerate(shape))
+
+
+def _axes(layer: Layer) -> tuple[int, int]:
+    """(summed, channel) as codes lie in the graph."""
+    return (0, 1) if layer.matrix else (layer.sum_axis, layer.channel_axis)
+
+
+def _laid(codes: Codes, axis: int) -> Codes:
+    """Codes whose scales run along `axis`: they may come the way that the weight lies."""
+    return codes if codes.axis == axis else codes.turned

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from ..errors import UsageError
@@ -42,6 +43,31 @@ class Layer:
         assert self.weight.shape is not None
         return tuple(int(length) for length in self.weight.shape)  # type: ignore[arg-type]
 
+    @property
+    def matrix(self) -> bool:
+        """Whether the node is a product of matrices, whose codes are laid [in, out] (see edit.quantize_weight)."""
+        return self.node.op_type in ("MatMul", "Gemm")
+
+    def read(self) -> np.ndarray:
+        """The weight's values, of a matrix [in, out]: perhaps a view, perhaps in a narrower float type that holds them exactly."""
+        tensor = self.weight.const_value
+        assert tensor is not None
+        array = floats(tensor)
+        return array.T if self.matrix and self.sum_axis == 1 else array
+
+
+def floats(tensor: ir.TensorProtocol) -> np.ndarray:
+    """A tensor's values at the least cost: a view into the file that it lies in, in the float type that it has there.
+
+    What is mapped is given back to the system when the array is dropped.
+    """
+    if isinstance(tensor, ir.ExternalTensor) and tensor.dtype in FLOATS and tensor.size:
+        shape = tuple(tensor.shape.numpy())
+        mapped = np.memmap(tensor.path, np.uint8, "r", tensor.offset or 0, (tensor.nbytes,))
+        return np.asarray(mapped).view(tensor.dtype.numpy()).reshape(shape)
+    stored = getattr(tensor, "stored", None)
+    return stored() if stored is not None else tensor.numpy()
+
 
 def find(model: ir.Model, scheme: Scheme, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Layer]:
     """Layers in the order of computation that `scheme` takes and the patterns leave.
@@ -59,11 +85,16 @@ def find(model: ir.Model, scheme: Scheme, include: Sequence[str] = (), exclude: 
 
 
 def layer_of(node: ir.Node) -> Layer | None:
-    """The layer that a node is, None where its weight is no constant of floats that this node multiplies as a matrix."""
+    """The layer that a node is, None where its weight is no constant of floats that this node multiplies as a matrix.
+
+    A weight that is a graph input, too, is a default that who runs the model may replace: no constant.
+    """
     if node.domain not in ("", "ai.onnx") or len(node.inputs) < 2:
         return None
     weight = node.inputs[1]
-    if weight is None or weight.const_value is None or not weight.is_initializer() or weight.dtype not in _FLOATS or weight.shape is None:
+    if weight is None or weight.const_value is None or not weight.is_initializer() or weight.is_graph_input():
+        return None
+    if weight.dtype not in FLOATS or weight.shape is None or not all(weight.const_value.shape.numpy()):
         return None
     if node.op_type == "MatMul" and len(weight.shape) == 2:
         return Layer(node, weight, 0, 1)
@@ -77,7 +108,23 @@ def layer_of(node: ir.Node) -> Layer | None:
     return None
 
 
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+#: Operators that only a quantised model has, in any domain.
+_QUANTISED = re.compile(
+    r"QLinear\w+|Q(Gemm|Attention)|\w+Integer(ToFloat)?|DynamicQuantize\w+|MatMulNBits|MatMulBnb4|GatherBlockQuantized|QMoE"
+)
+
+
+def already(model: ir.Model) -> bool:
+    """Whether the model holds weights in integers or 8-bit floats, so that quantising it again would add one loss to another."""
+    return any(_narrow(node) for node in model.graph.all_nodes())
+
+
+def _narrow(node: ir.Node) -> bool:
+    if _QUANTISED.fullmatch(node.op_type):
+        return True
+    codes = node.inputs[0] if node.op_type == "DequantizeLinear" and node.inputs else None
+    return codes is not None and (codes.is_initializer() or (codes.producer() is not None and codes.producer().op_type == "Constant"))  # type: ignore[union-attr]
 
 
 def _pattern(text: str) -> re.Pattern[str]:

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from ..errors import UsageError
+
+BLOCKS = (32, 64, 128)
 
 
 @dataclass(frozen=True)
 class Options:
-    """data: calibration file or folder. eval_data: what the report measures on (default: held back from data, or the embedded lines).
+    """data: calibration file or folder. eval_data: what the report measures on (default: held back from data, or embedded lines).
 
     block: weights per scale (int4). method: rtn, awq or gptq. mix: "none" or "auto" (sensitive layers and the head at 8 bits).
-    smooth: None, or SmoothQuant's alpha; "auto" searches it per layer. observer: minmax, percentile, mse or entropy.
-    random_calibration: seeded noise in place of data, recorded. scales: a JSON of scales to take as they are.
-    max_drop: share of `metric` that may be lost, 0.01 for 1 %. report: whether quality and speed are measured.
+    smooth: "off", SmoothQuant's alpha, "auto" (searched per layer), None: the scheme's choice. observer: minmax, percentile, mse,
+    entropy, or "auto": the scheme's choice. random_calibration: seeded noise in place of data, recorded. scales: a JSON of scales to
+    take as they are. max_drop: share of `metric` that may be lost, as "1%". measure: whether quality and speed of the whole model
+    are measured. samples: most samples read. mean, std, layout: of images.
     """
 
     data: str | None = None
     eval_data: str | None = None
-    block: int = 0
+    block: int = 32
     method: str = "rtn"
     mix: str = "none"
     smooth: str | None = None
-    observer: str = "mse"
+    observer: str = "auto"
     random_calibration: bool = False
     scales: str | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    max_drop: float | None = None
+    max_drop: str | None = None
     metric: str = "auto"
     device: str | None = None
     measure: bool = True
@@ -35,3 +41,16 @@ class Options:
     std: tuple[float, ...] = ()
     layout: str = "auto"
     seed: int = 0
+
+
+def numbers(option: str, text: str | None) -> tuple[float, ...]:
+    """ "0.485,0.456" → (0.485, 0.456). Raises UsageError for anything else."""
+    if text is None:
+        return ()
+    try:
+        found = tuple(float(word) for word in text.split(","))
+    except ValueError as err:
+        raise UsageError(f"{option} {text}: no list of numbers", f"{option} 0.485,0.456,0.406") from err
+    if not all(map(math.isfinite, found)):
+        raise UsageError(f"{option} {text}: not finite", f"{option} 0.485,0.456,0.406")
+    return found

@@ -1,6 +1,7 @@
 """The contract of graph models of any kind: named arrays in, named arrays out. Decoders with a KV cache have their own, see `Session`.
 
-A backend that runs graphs has `open_graph(model, device="auto", *, threads=None) -> GraphSession` beside (or instead of) `open`.
+A backend that runs graphs has `open_graph(model, device="auto", *, threads=None, exact=True) -> GraphSession` beside (or
+instead of) `open`. exact=False: what is quicker on this machine may be computed in its place where the model's own codes are as fine.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ def graph_backends() -> dict[str, ModuleType]:
     return {name: modules[name] for name in able}
 
 
-def open_graph(model: Model, backend: str = "auto", device: str = "auto", *, threads: int | None = None) -> GraphSession:
+def open_graph(
+    model: Model, backend: str = "auto", device: str = "auto", *, threads: int | None = None, exact: bool = True
+) -> GraphSession:
     """Open a graph model on the backend that takes its format.
 
     Raises UsageError for an unknown backend, UnsupportedError where none takes the format, and what the backend raises.
@@ -96,7 +99,7 @@ def open_graph(model: Model, backend: str = "auto", device: str = "auto", *, thr
         raise UnsupportedError(
             f"{model.path}: {'no backend' if backend == 'auto' else backend} does not run {model.format}", f"there are {taken}"
         )
-    session: GraphSession = known[able[0]].open_graph(model, device, threads=threads)
+    session: GraphSession = known[able[0]].open_graph(model, device, threads=threads, exact=exact)
     return session
 
 

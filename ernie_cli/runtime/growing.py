@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import SessionInfo
-
-_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+from .cache_types import ARRAYS, shared
 
 
 class GrowingRows:
@@ -22,14 +21,16 @@ class GrowingRows:
         caches = [value for value in session.get_inputs() if value.name.startswith("past.")]
         self.names = [value.name for value in caches]
         self.outputs = ["logits"] + [name.replace("past.", "present.", 1) for name in self.names]
-        self.empty = [np.zeros((1, value.shape[1], 0, value.shape[3]), _DTYPES[value.type]) for value in caches]
+        self.type = caches[0].type
+        self.empty = [np.zeros((1, value.shape[1], 0, value.shape[3]), ARRAYS[self.type]) for value in caches]
         self.past: list[list[np.ndarray]] = [self.empty for _ in range(info.batch)]
 
     def step(self, tokens: np.ndarray, rows: list[int], lengths: list[int]) -> np.ndarray:
         """tokens int64 [n, S] → logits float32 [n, V]; `lengths` is how much of each row's past still counts."""
         logits = []
         for row, length, ids in zip(rows, lengths, tokens, strict=True):
-            past = [tensor[:, :, :length] for tensor in self.past[row]]  # shorter than kept after a truncate
+            kept = [np.ascontiguousarray(tensor[:, :, :length]) for tensor in self.past[row]]  # shorter after a truncate
+            past = [shared(tensor, self.type) for tensor in kept]
             feeds = dict(zip(self.names, past, strict=True))
             result, *self.past[row] = self.session.run(self.outputs, {"input_ids": ids[None], **feeds})
             logits.append(result)

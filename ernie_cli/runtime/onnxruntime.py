@@ -16,11 +16,14 @@ from ..errors import InputError, MissingError, ResourceError, UnsupportedError, 
 from ..model import Model
 from ..need import need
 from . import Session, SessionInfo, count
+from .cache_types import ARRAYS
 from .growing import GrowingRows
 from .static import StaticRows
-from .widen import widened
+from .widen import widen, widened
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from .graphs import GraphSession
 
 #: What `open` takes as it is; anything else is converted first.
@@ -29,7 +32,6 @@ FORMATS = ("onnx",)
 DEFAULT_CONTEXT = 4096
 #: Longer prompts go in pieces: attention holds heads × new tokens × all tokens scores at once.
 PREFILL_CHUNK = 512
-_CACHE_TYPES = ("tensor(float)", "tensor(float16)")
 
 
 def open(model: Model, device: str = "auto", *, batch: int = 1, context: int | None = None, threads: int | None = None) -> Session:
@@ -40,7 +42,7 @@ def open(model: Model, device: str = "auto", *, batch: int = 1, context: int | N
     InputError for broken files, MissingError where onnxruntime or the provider is not installed.
     """
     file = model.main_file()
-    session, where = create_session(file, device, threads)
+    session, where = create_session(file, device, threads, exact=False)
     vocab = _vocabulary(session, file)
     limit = count(model, "max_position_embeddings", DEFAULT_CONTEXT)
     if context is not None and context > limit:
@@ -50,11 +52,11 @@ def open(model: Model, device: str = "auto", *, batch: int = 1, context: int | N
     return DecoderSession(info, rows(session, info), file)
 
 
-def open_graph(model: Model, device: str = "auto", *, threads: int | None = None) -> GraphSession:
+def open_graph(model: Model, device: str = "auto", *, threads: int | None = None, exact: bool = True) -> GraphSession:
     """Open a graph of any kind. Raises what `create_session` does, UnsupportedError for ends that are no tensors of numbers."""
     from .onnxruntime_graph import OnnxGraph
 
-    return OnnxGraph(model, device, threads)
+    return OnnxGraph(model, device, threads, exact=exact)
 
 
 def _vocabulary(session: Any, file: Path) -> int:
@@ -66,7 +68,7 @@ def _vocabulary(session: Any, file: Path) -> int:
     problems = [f"no input `{name}`" for name in ("input_ids", f"{prefix}0.key") if name not in inputs]
     problems += [f"an input `{name}`" for name in inputs if name not in ("input_ids", "positions", *caches)]
     problems += [f"no output `{name}`" for name in ("logits", *(name.replace(prefix, back, 1) for name in caches)) if name not in outputs]
-    wrong = [name for name, value in caches.items() if value.type not in _CACHE_TYPES or not _fixed(value.shape, 4, 1, 3)]
+    wrong = [name for name, value in caches.items() if value.type not in ARRAYS or not _fixed(value.shape, 4, 1, 3)]
     problems += [f"`{name}` of another shape or type" for name in wrong]
     if "logits" in outputs and not _fixed(outputs["logits"].shape, len(outputs["logits"].shape), -1):
         problems.append("logits of unknown width")
@@ -81,9 +83,13 @@ def _fixed(shape: Sequence[Any], rank: int, *axes: int) -> bool:
     return 0 < rank == len(shape) and all(isinstance(shape[axis], int) and 0 < shape[axis] < 1 << 24 for axis in axes)
 
 
-def create_session(file: Path, device: str = "auto", threads: int | None = None) -> tuple[Any, str]:
+def create_session(
+    file: Path, device: str = "auto", threads: int | None = None, *, graph: ir.Model | None = None, exact: bool = True
+) -> tuple[Any, str]:
     """An onnxruntime InferenceSession on the best provider there is, and the device's name for people.
 
+    graph: what to run in the place of what `file` holds; weights in other files stay where they are, beside `file`.
+    exact=False: int8 activations may be held in unsigned codes, at least as fine as the file's, which x86 kernels need to be quick.
     Raises MissingError, InputError or ResourceError in place of onnxruntime's own exceptions.
     """
     ort = need("onnxruntime")
@@ -93,18 +99,56 @@ def create_session(file: Path, device: str = "auto", threads: int | None = None)
     options.intra_op_num_threads = threads or host.cores()
     # Lets a DequantizeLinear + MatMul pair run as one kernel with int8 arithmetic, see the README's table of speeds.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "4")
+    # Scales per channel are spread over the longest blocks there are, not over blocks of 32, whose scales cost as much as the arithmetic.
+    options.add_session_config_entry("session.qdq_matmulnbits_block_size", "-1")
+    if where == "cpu" and not exact and (unsigned := _unsigned(file, graph)) is not None:
+        graph = unsigned
+        if "vnni" not in " ".join(host.cpu().features):
+            # Without VNNI x86 sums int8 products in 16 bits, which overflow. onnxruntime 1.31 breaks weight-only graphs with this option.
+            options.add_session_config_entry("session.x64quantprecision", "1")
+    if graph is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
+    source = str(file) if graph is None else _serialised(graph)
     try:
-        return ort.InferenceSession(str(file), options, providers=[provider]), where
+        return ort.InferenceSession(source, options, providers=[provider]), where
     except Exception as err:  # onnxruntime's exceptions share no base class of their own
-        wide = widened(file) if type(err).__name__ == "NotImplemented" and where == "cpu" else None
-        if wide is None:
+        again = _again(file, graph, options, err) if where == "cpu" else None
+        if again is None:
             raise _translated(file, err) from err
-    console.detail("computing bfloat16 in float32: onnxruntime has no bfloat16 kernels for the CPU")
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
+    if graph is None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
     try:
-        return ort.InferenceSession(wide, options, providers=[provider]), where
+        return ort.InferenceSession(again, options, providers=[provider]), where
     except Exception as err:
         raise _translated(file, err) from err
+
+
+def _unsigned(file: Path, graph: ir.Model | None) -> ir.Model | None:
+    """The graph with pairs that x86 kernels are quick at (see quant/activations_unsigned.py); None where it has none to change."""
+    from ..quant.activations_unsigned import make_unsigned, rewritten
+
+    if graph is None:
+        return rewritten(file)
+    return graph if make_unsigned(graph) else None
+
+
+def _again(file: Path, graph: ir.Model | None, options: Any, err: Exception) -> str | bytes | None:
+    """What can be loaded in the place of what could not: None where nothing can."""
+    if "float8" in str(err):
+        # It fuses any Q/DQ pairs around a MatMul into an operator that takes 8-bit integers alone (1.24 to 1.31).
+        console.detail("computing fp8 in float32: onnxruntime has no fp8 arithmetic for the CPU")
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        return str(file) if graph is None else _serialised(graph)
+    if type(err).__name__ != "NotImplemented":
+        return None
+    wide = widened(file) if graph is None else _serialised(graph) if widen(graph) else None
+    if wide is not None:
+        console.detail("computing bfloat16 in float32: onnxruntime has no bfloat16 kernels for the CPU")
+    return wide
+
+
+def _serialised(graph: ir.Model) -> bytes:
+    return bytes(need("onnx_ir").to_proto(graph).SerializeToString())
 
 
 def _provider(ort: Any, device: str) -> tuple[str, str]:

@@ -31,7 +31,7 @@ class OnnxGraph:
 
     backend = "onnxruntime"
 
-    def __init__(self, model: Model, device: str, threads: int | None) -> None:
+    def __init__(self, model: Model, device: str, threads: int | None, *, exact: bool = True) -> None:
         from ..onnxgraph.load import load
 
         self.file = model.main_file()
@@ -40,7 +40,7 @@ class OnnxGraph:
         self.inputs = tuple(_spec(value, self.file) for value in graph.inputs if value.name not in fixed)
         self.outputs = tuple(_spec(value, self.file) for value in graph.outputs)
         self._threads = threads
-        self._session, self.device = _opened(self.file, device, threads, wide=self._narrow())
+        self._session, self.device = _opened(self.file, device, threads, wide=self._narrow(), exact=exact)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See GraphSession.run."""
@@ -131,13 +131,13 @@ def _spec(value: ir.Value, file: Path) -> TensorSpec:
     return TensorSpec(str(value.name), dtype, tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape))
 
 
-def _opened(file: Path, device: str, threads: int | None, *, wide: bool) -> tuple[Any, str]:
-    """A session; `wide`: with every bfloat16 made float32, which numpy and onnxruntime can hand each other."""
+def _opened(file: Path, device: str, threads: int | None, *, wide: bool, exact: bool) -> tuple[Any, str]:
+    """A session; `wide`: with every bfloat16 made float32, which numpy and onnxruntime can hand each other. exact: see create_session."""
     from . import onnxruntime
     from .widen import widen
 
     if not wide:
-        return onnxruntime.create_session(file, device, threads)
+        return onnxruntime.create_session(file, device, threads, exact=exact)
     ir = need("onnx_ir")
     model = ir.load(file)
     widen(model)

@@ -63,6 +63,16 @@ def open_session(
     return known[name].open(model, device, batch=batch, context=context, threads=threads), model, reason
 
 
+def runnable(model: Model) -> tuple[Model, ModuleType]:
+    """`model` in a format that a backend opens, converted into the cache where it is a checkpoint, and that backend.
+
+    Raises UnsupportedError where none runs the format, and what converting raises.
+    """
+    known = backends()
+    found, name, _ = _openable(model, "auto", known)
+    return found, known[name]
+
+
 def _openable(model: Model, backend: str, known: dict[str, ModuleType]) -> tuple[Model, str, str]:
     """The model in a format that the backend opens, the backend's name, and why it was chosen."""
     able = [name for name, module in known.items() if model.format in formats(module)] if backend == "auto" else [backend]

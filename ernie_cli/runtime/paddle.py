@@ -31,7 +31,7 @@ def open(model: Model, device: str = "auto", *, batch: int = 1, context: int | N
     return session
 
 
-def open_graph(model: Model, device: str = "auto", *, threads: int | None = None) -> GraphSession:
+def open_graph(model: Model, device: str = "auto", *, threads: int | None = None, exact: bool = True) -> GraphSession:
     """Open a program. device: auto and cpu are the CPU, cuda is the first GPU. threads: Paddle's own number where None.
 
     Raises InputError for files that are damaged or do not belong together, UsageError for another device, MissingError where

@@ -10,21 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from ..need import need
 from . import SessionInfo
+from .cache_types import ARRAYS, shared
 
 #: Slots at the start, and what buffers are sized in multiples of.
 SLOTS = 64
 
 
 class StaticRows:
-    """Keeps `cache.<i>.key|value` float [batch, g, T, d] for all rows."""
+    """Keeps `cache.<i>.key|value` [batch, g, T, d] for all rows."""
 
     def __init__(self, session: Any, info: SessionInfo) -> None:
         self.session, self.info = session, info
         caches = [value for value in session.get_inputs() if value.name.startswith("cache.")]
         self.names = [value.name for value in caches]
-        self.dtype = np.float16 if caches[0].type == "tensor(float16)" else np.float32
+        self.type = caches[0].type
         self.heads, self.head_dim = int(caches[0].shape[1]), int(caches[0].shape[3])
         self.buffers: list[np.ndarray] = []
         self._resize(min(SLOTS, info.context))
@@ -42,12 +42,11 @@ class StaticRows:
         return np.concatenate(pieces)
 
     def _run(self, tokens: np.ndarray, rows: slice, positions: np.ndarray) -> np.ndarray:
-        ort = need("onnxruntime")
         binding = self.session.io_binding()
         binding.bind_cpu_input("input_ids", np.ascontiguousarray(tokens))
         binding.bind_cpu_input("positions", positions)
         for name, buffer in zip(self.names, self.buffers, strict=True):
-            value = ort.OrtValue.ortvalue_from_numpy(buffer[rows])  # shares the memory: rows are contiguous
+            value = shared(buffer[rows], self.type)  # rows are contiguous
             binding.bind_ortvalue_input(name, value)
             binding.bind_ortvalue_output(name.replace("cache.", "cache_out.", 1), value)
         binding.bind_output("logits", "cpu")
@@ -57,7 +56,7 @@ class StaticRows:
     def _resize(self, slots: int) -> None:
         shape = (self.info.batch, self.heads, slots, self.head_dim)
         old, self.slots = self.buffers, slots
-        self.buffers = [np.zeros(shape, self.dtype) for _ in self.names]
+        self.buffers = [np.zeros(shape, ARRAYS[self.type]) for _ in self.names]
         for new, kept in zip(self.buffers, old, strict=False):
             new[:, :, : kept.shape[2]] = kept
 

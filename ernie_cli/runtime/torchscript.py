@@ -32,7 +32,7 @@ def open(model: Model, device: str = "auto", *, batch: int = 1, context: int | N
     return session
 
 
-def open_graph(model: Model, device: str = "auto", *, threads: int | None = None) -> GraphSession:
+def open_graph(model: Model, device: str = "auto", *, threads: int | None = None, exact: bool = True) -> GraphSession:
     """Open a TorchScript file. device: auto, cpu, cuda or cuda:N. threads: of the whole process, None leaves torch's choice.
 
     Raises InputError for files that are damaged or no TorchScript, UnsupportedError for operators and arguments nobody knows,
