@@ -45,7 +45,7 @@ test: $(VENV)/.ready-for-tests  ## the whole test suite (pytest; no network beyo
 
 # The newest onnx lies in a folder that is searched first; everything else is the environment's.
 test-newest-onnx: $(VENV)/newest-onnx/.ready  ## what reads and writes ONNX, with the newest onnx and its own backend tests
-	PYTHONPATH=$(abspath $(VENV)/newest-onnx) $(TEST) tests/torchscript tests/onnxgraph tests/graph tests/test_inspect.py
+	PYTHONPATH=$(abspath $(VENV)/newest-onnx) $(TEST) tests/torchscript tests/onnxgraph tests/graph tests/quant tests/test_inspect.py tests/test_quantize.py
 
 $(VENV)/newest-onnx/.ready: $(VENV)/.ready-for-tests
 	@rm -rf $(@D)
@@ -66,6 +66,9 @@ bench: $(VENV)/.ready-for-tests  ## time ernie beside its peers: make bench PEER
 	$(BIN)/python tests/bench/bench_convert.py --work $(WORK) --peer-python $(PEER_PYTHON)
 	$(BIN)/python tests/bench/bench_decode.py --work $(WORK) --peer-python $(PEER_PYTHON)
 	$(BIN)/python tests/bench/bench_fused.py --work $(WORK)
+	$(BIN)/python tests/bench/bench_quality.py --work $(WORK)
+	$(BIN)/python tests/bench/bench_quantize.py --work $(WORK) --peer-python $(PEER_PYTHON)
+	$(BIN)/python tests/bench/bench_vision.py --work $(WORK)
 
 # --- environments -------------------------------------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ def quantize_cache(graph: ir.Model, kind: str, scales: Mapping[str, float]) -> l
 def bytes_per_token(graph: ir.Model) -> int:
     """What the cache of one row holds for each token; 0 where there is none."""
     caches = [value for value in graph.graph.inputs if str(value.name).startswith(_SET)]
-    return sum(int(value.shape[1]) * int(value.shape[3]) * value.dtype.itemsize for value in caches)  # type: ignore[union-attr, index, arg-type, misc]
+    return sum(int(value.shape[1] * value.shape[3] * value.dtype.itemsize) for value in caches)  # type: ignore[union-attr, index, arg-type, misc]
 
 
 def _slots(graph: ir.Graph) -> list[Slot]:

@@ -195,7 +195,10 @@ class Work:
         chosen = [layer for layer in self.chosen(graph) if layer.name not in reverted]
         self.ends = {layer.name: (str(layer.activation.name), str(layer.node.outputs[0].name)) for layer in chosen}
         self.layers = {}
+        before = cache.bytes_per_token(graph)
         self._quantize(graph, chosen)
+        if self.scheme.cache:
+            self.record["cache_bytes_per_token"] = {"before": before, "after": cache.bytes_per_token(graph)}
         if self.scheme.weight:
             tables.narrow_tables(graph)
         total = sum(value.const_value.nbytes for value in graph.graph.initializers.values() if value.const_value is not None)

@@ -52,7 +52,8 @@ def main() -> None:
     source = work / "onnx"
     convert = [sys.executable, "-m", "ernie_cli", "convert", "ernie-4.5-nano", "--to", "onnx", "-o", str(source), "-q"]
     subprocess.run(convert, check=True, stdout=sys.stderr)
-    print("| `--to` | perplexity, all tokens | … of answers | KL | top-1 | exact match | weights | whole flow |\n|---|---|---|---|---|---|---|---|")
+    columns = ("`--to`", "perplexity, all tokens", "… of answers", "KL", "top-1", "exact match", "weights", "whole flow")
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for name, words in CASES.items():
         print(row(name, words, source, work / "out"), flush=True)
 

@@ -166,6 +166,9 @@ def _lines(record: Record) -> Iterator[tuple[str, str, str]]:
         for name, title in (("files", "size"), ("weights", "weights alone")):
             found = record["bytes"][name]
             yield title, f"{_sizes(found['before'], found['after'])} ({found['ratio']:.2f}×)", ""
+    if "cache_bytes_per_token" in record:
+        found = record["cache_bytes_per_token"]
+        yield "KV cache", f"{found['before']} → {found['after']} bytes per token ({found['after'] / max(1, found['before']):.2f}×)", ""
     yield from _speed(record.get("speed"))
     yield from _budget(record.get("budget"), record)
     data = record.get("data")
