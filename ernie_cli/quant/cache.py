@@ -60,7 +60,13 @@ def quantize_cache(graph: ir.Model, kind: str, scales: Mapping[str, float]) -> l
 def bytes_per_token(graph: ir.Model) -> int:
     """What the cache of one row holds for each token; 0 where there is none."""
     caches = [value for value in graph.graph.inputs if str(value.name).startswith(_SET)]
-    return sum(int(value.shape[1] * value.shape[3] * value.dtype.itemsize) for value in caches)  # type: ignore[union-attr, index, arg-type, misc]
+    return round(sum(_count(value, 1) * _count(value, 3) * value.dtype.itemsize for value in caches if value.dtype))
+
+
+def _count(value: ir.Value, axis: int) -> int:
+    """A length that the graph fixes: a decoder's caches name their heads and widths."""
+    assert value.shape is not None
+    return int(value.shape[axis])  # type: ignore[arg-type]
 
 
 def _slots(graph: ir.Graph) -> list[Slot]:
