@@ -40,11 +40,12 @@ class Limits:
 
 
 #: float32: correct conversions of a hundred layers stay near 1e-5, one summed in another order near 1e-6; a wrong epsilon or
-#: a dropped bias shows from 1e-4 on. The 16-bit figures are those of the decoders' check, see parity/__init__.py: about four
-#: times what correct conversions show. float64 differs by the order of sums alone, and by transcendental functions' last bits.
+#: a dropped bias shows from 1e-4 on. Its noise: correct conversions of mobilenets with ReLU6 were seen to reach 3e-5. The 16-bit
+#: figures are those of the decoders' check, see parity/__init__.py: about four times what correct conversions show. float64
+#: differs by the order of sums alone, and by transcendental functions' last bits.
 LIMITS: Mapping[str, Limits] = {
     "fp64": Limits(max_rel=1e-9, slice_rel=1e-6, snr_db=160.0, epsilon=2.0**-53, noise=2e-10),
-    "fp32": Limits(max_rel=1e-4, slice_rel=1e-2, snr_db=60.0, epsilon=2.0**-24, noise=2e-5),
+    "fp32": Limits(max_rel=1e-4, slice_rel=1e-2, snr_db=60.0, epsilon=2.0**-24, noise=5e-5),
     "fp16": Limits(max_rel=3e-2, slice_rel=0.5, snr_db=26.0, epsilon=2.0**-11, noise=6e-3),
     "bf16": Limits(max_rel=1.5e-1, slice_rel=1.0, snr_db=13.0, epsilon=2.0**-8, noise=3e-2),
 }
