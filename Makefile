@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out
 PEER_PYTHON ?=
+GPU_PYTHON ?= $(VENV)/bin/python
 WORK ?= $(OUT)/bench
 PROMPT ?= What is 23 plus 45?
 
@@ -19,7 +20,7 @@ NEWEST_ONNX := 1.23.2
 TEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-newest-onnx lint bench clean distclean
+.PHONY: help demo test test-slow test-gpu test-newest-onnx lint bench bench-gpu clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 26
@@ -40,12 +41,19 @@ $(OUT)/onnx/ernie.json: $(OUT)/$(MODEL)/ernie.json | $(VENV)/.ready
 
 # --- checks -------------------------------------------------------------------------------------------------------------
 
-test: $(VENV)/.ready-for-tests  ## the whole test suite (pytest; no network beyond loopback)
-	$(TEST)
+test: $(VENV)/.ready-for-tests  ## the test suite (pytest; no network beyond loopback)
+	$(TEST) -m "not slow"
+
+test-slow: $(VENV)/.ready-for-tests  ## the tests that take long: breadth, real sizes
+	$(TEST) -m slow
+
+# Where onnxruntime-gpu lies in an environment of its own: make test-gpu GPU_PYTHON=/path/to/python
+test-gpu: $(VENV)/.ready-for-tests  ## the tests that need an NVIDIA GPU, on a machine that has one
+	$(GPU_PYTHON) -m pytest -m gpu --require-gpu
 
 # The newest onnx lies in a folder that is searched first; everything else is the environment's.
 test-newest-onnx: $(VENV)/newest-onnx/.ready  ## what reads and writes ONNX, with the newest onnx and its own backend tests
-	PYTHONPATH=$(abspath $(VENV)/newest-onnx) $(TEST) tests/torchscript tests/onnxgraph tests/graph tests/quant tests/test_inspect.py tests/test_quantize.py
+	PYTHONPATH=$(abspath $(VENV)/newest-onnx) $(TEST) tests/torchscript tests/onnxgraph tests/graph tests/quant tests/test_inspect.py tests/test_quantize.py -m "not slow"
 
 $(VENV)/newest-onnx/.ready: $(VENV)/.ready-for-tests
 	@rm -rf $(@D)
@@ -69,6 +77,9 @@ bench: $(VENV)/.ready-for-tests  ## time ernie beside its peers: make bench PEER
 	$(BIN)/python tests/bench/bench_quality.py --work $(WORK)
 	$(BIN)/python tests/bench/bench_quantize.py --work $(WORK) --peer-python $(PEER_PYTHON)
 	$(BIN)/python tests/bench/bench_vision.py --work $(WORK)
+
+bench-gpu: $(VENV)/.ready-for-tests  ## decoders on an NVIDIA GPU beside transformers: make bench-gpu GPU_PYTHON=…
+	$(GPU_PYTHON) tests/bench/bench_gpu.py --work $(WORK)
 
 # --- environments -------------------------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ def run(
     min_p: Annotated[float, _sampling("Drop tokens below this share of the likeliest one's probability.")] = 0.0,
     repetition_penalty: Annotated[float, _sampling("Above 1: avoid tokens that were used.")] = 1.0,
     seed: Annotated[int | None, _sampling("Repeat the choices of an earlier run.", show_default="random")] = None,
-    backend: Annotated[str, typer.Option(help="What runs the model: onnxruntime, torchscript, paddle, fake or auto.")] = "auto",
+    backend: Annotated[str, typer.Option(help="onnxruntime, onnxruntime_tensorrt, tensorrt, torchscript, paddle, fake or auto.")] = "auto",
     device: options.DeviceName = "auto",
     threads: Annotated[int | None, typer.Option(min=1, max=512, help="CPU threads.", show_default="one per core")] = None,
 ) -> None:

@@ -17,7 +17,7 @@ from . import __version__, console
 from .errors import ErnieError
 
 #: The order is the story that `ernie --help` tells. Each is a module in commands/ with a function of the same name.
-COMMANDS = ("download", "convert", "quantize", "inspect", "run", "eval", "doctor")
+COMMANDS = ("download", "convert", "quantize", "build", "inspect", "run", "eval", "doctor")
 
 #: click's ClickException, two steps above BadParameter. typer vendors click from 0.27 on: reach it through typer's own name.
 _ClickException: type[Exception] = typer.BadParameter.__mro__[2]
@@ -60,7 +60,7 @@ def build(names: tuple[str, ...] = COMMANDS) -> Any:
         rich_markup_mode=None,  # importing rich would make help on a terminal half as slow again, and it eats `[cpu]` as markup
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
-        help="ERNIE 4.5 from download to a fast engine: download → convert → inspect → run.",
+        help="ERNIE 4.5 from download to a fast engine: download → convert → quantize → build → run.",
     )
 
     @app.callback()

@@ -43,7 +43,7 @@ def _rich(file: Any) -> Console:
 def result(text: RenderableType | None = None, *, data: Any = None) -> None:
     """Print the result of a command: `data` as JSON under --json, else `text` (a string or any rich renderable)."""
     if settings.json:
-        print(json.dumps(finite(data), ensure_ascii=False, indent=2, allow_nan=False, default=str))
+        print(_json(finite(data)))
     elif isinstance(text, str):
         print(text)
     elif text is not None and sys.stdout.isatty():
@@ -54,6 +54,16 @@ def result(text: RenderableType | None = None, *, data: Any = None) -> None:
             console.print(text)
         print("\n".join(line.rstrip() for line in lines.get().splitlines()))  # tables pad their last column
     sys.stdout.flush()
+
+
+def _json(data: Any) -> str:
+    """As people read it. Halves of characters, which JSON may hold, have no encoding: they are escaped, and all else with them."""
+    text = json.dumps(data, ensure_ascii=False, indent=2, allow_nan=False, default=str)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(data, indent=2, allow_nan=False, default=str)
+    return text
 
 
 def finite(data: Any) -> Any:
@@ -164,8 +174,9 @@ def _ticker(title: str, total: float | None, every_s: float = 10.0) -> Callable[
         if now - last < every_s:
             return
         last = now
-        share = f" {done / total:.0%}, {(now - start) * (total - done) / max(done, 1e-9):.0f} s left" if total else ""
-        info(f"{title}:{share or f' {done:.0f}'}{f' ({note})' if note else ''}")
+        share = f" {done / total:.0%}" if total else f" {done:.0f}"
+        left = f", {(now - start) * (total - done) / done:.0f} s left" if total and done >= total / 1000 else ""  # from less nobody knows
+        info(f"{title}:{share}{left}{f' ({note})' if note else ''}")
 
     return update
 

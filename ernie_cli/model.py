@@ -31,6 +31,8 @@ _HASH_WHOLE_BYTES = 4 << 20
 _HASH_ENDS_BYTES = 1 << 20
 #: Endings of files beside a single file that are its configuration, its tokenizer or its weights, besides those named like it.
 _BESIDE = (".json", ".data", ".bin", ".weights", ".pdiparams")
+#: Nothing we read is nested as deep; what is would exhaust whoever walks it.
+_DEEPEST = 100
 #: Somebody's home, or /, is no model: stop before reading all of it.
 _MOST_FILES = 10_000
 
@@ -78,6 +80,17 @@ class Model:
     def precision(self) -> str:
         """fp32, fp16, bf16, int8 …, or "" where nobody wrote it down."""
         return str(self.manifest.get("precision", ""))
+
+    def told(self, name: str) -> dict[str, Any]:
+        """An object of the manifest (`made_from`, `quantization` …), {} where it has none of this name, or no object."""
+        found = self.manifest.get(name)
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def checks(self) -> list[dict[str, Any]]:
+        """Records of the checks that were done, as far as the manifest has them."""
+        found = self.manifest.get("checks")
+        return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
     def config(self) -> dict[str, Any]:
         """config.json as a dict, {} where there is none. Raises InputError where it is not a JSON object."""
@@ -140,7 +153,7 @@ def _begins_as_program(file: Path) -> bool:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises InputError where it is no file, no JSON, no object, or absurdly large (over 64 MiB)."""
+    """A JSON object from a file. Raises InputError where it is no file, no JSON, no object, absurdly large (over 64 MiB) or deep."""
     if not path.is_file():  # a pipe or a device might never end
         raise InputError(f"{path}: no file", "fetch or write the file again")
     if path.stat().st_size > 64 << 20:
@@ -151,7 +164,14 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not valid JSON: {err}", "fetch or write the file again") from err
     if not isinstance(content, dict):
         raise InputError(f"{path}: a JSON object expected, found {type(content).__name__}", "is it the right file?")
-    return content
+    inner: list[Any] = [content]
+    for _ in range(_DEEPEST):
+        inner = [
+            each for value in inner for each in (value.values() if isinstance(value, dict) else value) if isinstance(each, (dict, list))
+        ]
+        if not inner:
+            return content
+    raise InputError(f"{path}: objects and lists inside each other more than {_DEEPEST} deep", "is it the right file?")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -216,7 +236,7 @@ def fingerprint(path: Path) -> str:
         if file.name == MANIFEST:
             continue  # written by us, about the others
         stat = file.stat()
-        digest.update(f"{file.relative_to(root)}\0{stat.st_size}\0".encode())
+        digest.update(f"{file.relative_to(root)}\0{stat.st_size}\0".encode(errors="surrogateescape"))
         with file.open("rb") as handle:
             if stat.st_size <= _HASH_WHOLE_BYTES:
                 digest.update(handle.read())

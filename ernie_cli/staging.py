@@ -18,6 +18,7 @@ from pathlib import Path
 from .errors import ErnieError, UsageError
 
 MANIFEST = "ernie.json"
+_LONGEST_NAME = 255  # bytes, of all file systems in use
 
 
 class Busy(UsageError):
@@ -105,7 +106,8 @@ def fsync(path: Path) -> None:
 def write_file(path: Path, data: bytes | str) -> None:
     """Write a small file so that a kill leaves the old content or the new, never half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+    # A path that is no UTF-8 becomes \udcXX, which JSON reads back as it was.
+    temporary.write_bytes(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
     fsync(temporary)
     temporary.replace(path)
 
@@ -113,12 +115,14 @@ def write_file(path: Path, data: bytes | str) -> None:
 def safe_join(folder: Path, name: str) -> Path:
     """`folder / name`, where `name` comes from an index or a server and may not leave the folder.
 
-    Raises ErnieError's InputError for absolute paths, `..`, backslashes, drive letters, NULs and the manifest's own name.
+    Raises ErnieError's InputError for absolute paths, `..`, backslashes, drive letters, NULs and names longer than any file's.
     """
     from .errors import InputError
 
     parts = name.split("/")
     bad = not name or "\0" in name or "\\" in name or ":" in name or name.startswith("/") or any(p in ("", ".", "..") for p in parts)
+    if any(len(part.encode(errors="replace")) > _LONGEST_NAME for part in parts):
+        raise InputError(f"{folder}: refuses the file name {name[:40]!r}…: it is longer than any file's", "do not trust this source")
     if bad:
         raise InputError(f"{folder}: refuses the file name {name!r}: it would leave the folder", "do not trust this source")
     return folder.joinpath(*parts)

@@ -4,22 +4,43 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 from tiny_checkpoint import make_checkpoint
 
-from ernie_cli import console
+from ernie_cli import app, console, nvml
+from ernie_cli.pdmodel import child
 
 # One thread each: the suite's processes and libraries share few cores, and results do not depend on it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "0")
+# What asks for as many threads as there are cores gets one, too: each process of the suite has a core for itself and what it
+# starts. Threads that wait for others' in a loop, as ONNX Runtime's and torch's do, took most of the time otherwise.
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if cores:
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 # A shell that starts the suite in the background leaves SIGINT ignored, and children inherit that: tests of Ctrl-C need it back.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Paddle's processes are forks of one that has loaded it.
+forks.install()
+# typer takes 2 to 9 ms to put a command together: once for each, not in each of thousands of calls.
+app.build = cache(app.build)
+
+
+@pytest.fixture
+def cold_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paddle's processes start as they do for users."""
+    monkeypatch.setattr(child, "subprocess", subprocess)
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +57,18 @@ def checkpoint(tmp_path: Path) -> Callable[..., tuple[Path, Any]]:
         return tmp_path / name, make_checkpoint(tmp_path / name, **changes)
 
     return make
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--require-gpu", action="store_true", help="fail, not skip, the tests marked gpu where there is no GPU")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked gpu say why they did not run."""
+    if config.getoption("--require-gpu") or not any(item.get_closest_marker("gpu") for item in items):
+        return
+    driver = nvml.read()
+    if not driver.gpus:
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason=f"needs an NVIDIA GPU: {driver.problem}"))

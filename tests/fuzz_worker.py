@@ -6,6 +6,7 @@ An answer: {"code", "error" (what was written to stderr, by anybody), "seconds"}
 from __future__ import annotations
 
 import faulthandler
+import functools
 import json
 import os
 import sys
@@ -18,15 +19,19 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lives)
-    from ernie_cli.app import main as ernie
+    import forks
 
+    from ernie_cli import app
+
+    forks.install()  # Paddle would be loaded twice for each conversion
+    app.build = functools.cache(app.build)
     for line in sys.stdin:
         with tempfile.TemporaryFile() as captured:
             kept = os.dup(2)
             os.dup2(captured.fileno(), 2)
             begun = time.monotonic()
             try:
-                code = ernie(json.loads(line))
+                code = app.main(json.loads(line))
             finally:
                 sys.stderr.flush()
                 os.dup2(kept, 2)

@@ -7,6 +7,8 @@ import subprocess
 import time
 from collections.abc import Callable
 
+from forks import Forked
+
 
 class Kills:
     """Counts the kills that landed on a working process. `span_s` is the first guess of how long the work lasts: it shrinks
@@ -16,7 +18,7 @@ class Kills:
         self.span_s, self.landed, self.tries = span_s, 0, 0
         self._random = random.Random(seed)
 
-    def strike(self, process: subprocess.Popen[bytes], begun: Callable[[], bool]) -> bool:
+    def strike(self, process: subprocess.Popen[bytes] | Forked, begun: Callable[[], bool]) -> bool:
         """Wait until `begun()`, then a random share of the span, then kill. Whether the process was still at work."""
         self.tries += 1
         assert self.tries <= 200, f"only {self.landed} kills landed in {self.tries} tries"

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+from forks import PADDLE, WARM
 
+from ernie_cli.pdmodel import child
 from ernie_cli.runtime.graphs import TensorSpec
 
 PIR = ("mlp", "typed", "encoder", "lstm", "gru", "crnn", "detector", "segmenter", "unmapped", "strict")
 LEGACY = ("shufflenet", "squeezenet")  # Paddle 3.3 itself fails to save most others as legacy programs
-_ZOO = Path(__file__).parent / "pdmodel" / "zoo.py"
+sys.path.append(str(Path(__file__).parent / "pdmodel"))  # where zoo.py is
 
 
 @cache
@@ -24,9 +26,13 @@ def programs() -> Path:
     """A folder with pir/NAME and legacy/NAME, each holding model.json or model.pdmodel, and model.pdiparams."""
     folder = Path(tempfile.mkdtemp(prefix="ernie-programs-"))
     atexit.register(shutil.rmtree, folder, True)
-    for kind, names in (("pir", PIR), ("legacy", LEGACY)):
-        flags = ["--legacy"] if kind == "legacy" else []
-        subprocess.run([sys.executable, str(_ZOO), str(folder / kind), *flags, *names], check=True, capture_output=True)
+    for kind, names, flag in (("pir", PIR, "1"), ("legacy", LEGACY, "0")):
+        env = {**os.environ, **child._SETTINGS, "FLAGS_enable_pir_api": flag}
+        with tempfile.TemporaryFile() as said:
+            made = WARM.start("zoo:save_all", str(folder / kind), names, preload=PADDLE, env=env, output=said.fileno())
+            code = made.wait()
+            said.seek(0)
+            assert code == 0, said.read().decode()
     return folder
 
 

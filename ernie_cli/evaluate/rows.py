@@ -15,6 +15,7 @@ from ..model import Model
 from ..runtime import Session, SessionInfo, count
 from ..runtime import onnxruntime as ort_backend
 from ..runtime.growing import GrowingRows
+from ..runtime.onnxruntime_session import translated
 from ..runtime.open import runnable
 from ..runtime.static import StaticRows
 from .all_logits import give_all
@@ -77,9 +78,9 @@ def _every_token(model: Model, batch: int) -> Opened | None:
     session, where = ort_backend.create_session(file, graph=graph, exact=False)
     vocabulary = ort_backend._vocabulary(session, file)
     limit = count(model, "max_position_embeddings", ort_backend.DEFAULT_CONTEXT)
-    info = SessionInfo("onnxruntime", where, vocabulary, min(limit, ort_backend.DEFAULT_CONTEXT), batch)
+    info = SessionInfo("onnxruntime", where.title, vocabulary, min(limit, ort_backend.DEFAULT_CONTEXT), batch)
     kind = StaticRows if "positions" in [value.name for value in session.get_inputs()] else GrowingRows
-    return Opened(model, info, lambda rows: _Shaped(kind(session, replace(info, batch=rows)), file), lambda: None)
+    return Opened(model, info, lambda rows: _Shaped(kind(session, replace(info, batch=rows), where), file), lambda: None)
 
 
 class _Shaped:
@@ -94,7 +95,7 @@ class _Shaped:
         except Exception as err:
             if not type(err).__module__.startswith("onnxruntime"):
                 raise
-            raise ort_backend._translated(self._file, err) from err
+            raise translated(self._file, err) from err
         if logits.size != tokens.size * logits.shape[-1]:
             raise InputError(f"{self._file}: {tokens.size} tokens gave logits of {list(logits.shape)}", "convert the model again")
         return logits.reshape(*tokens.shape, logits.shape[-1])

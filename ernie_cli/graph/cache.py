@@ -97,7 +97,7 @@ class StaticCache:
     """`positions` int64 [B] (where each row's new tokens go) and `cache.<i>.key|value` [B, g, T, d] → `cache_out.<i>.…`."""
 
     opset = 24  # TensorScatter
-    onnxruntime = (1, 24)  # the first release with its kernels
+    onnxruntime = (1, 25)  # the first release with its kernels
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -11,18 +11,17 @@ from typing import Any
 
 from ..errors import InputError
 from ..model import Model
-from . import checkpoint, onnx_graph, pdmodel, provenance, torchscript
+from . import checkpoint, engine, onnx_graph, pdmodel, provenance, torchscript
 
-#: format → what describes it; each takes the model and returns facts, `tensors` among them. The other formats are opaque
-#: without their runtime: their files, manifest and checks are all there is to say.
+#: format → what describes it; each takes the model and returns facts, `tensors` among them.
 _DESCRIBE: dict[str, Callable[[Model], dict[str, Any]]] = {
     "hf": checkpoint.describe,
     "paddle": checkpoint.describe,
     "onnx": onnx_graph.describe,
     "torchscript": torchscript.describe,
     "pdmodel": pdmodel.describe,
+    "engine": engine.describe,
 }
-_OPAQUE = ("engine",)
 
 
 def look(path: Path, *, verify: bool = False) -> dict[str, Any]:
@@ -32,8 +31,8 @@ def look(path: Path, *, verify: bool = False) -> dict[str, Any]:
     manifest names is computed. Raises InputError where the model cannot be read at all.
     """
     model = Model.open(path)
-    if model.format not in (*_DESCRIBE, *_OPAQUE):
-        known = ", ".join((*_DESCRIBE, *_OPAQUE))
+    if model.format not in _DESCRIBE:
+        known = ", ".join(_DESCRIBE)
         raise InputError(f"{path}/ernie.json names the format {model.format!r}", f"ernie knows {known}: make the folder again")
     files = _files(model)
     found: dict[str, Any] = {
@@ -45,8 +44,7 @@ def look(path: Path, *, verify: bool = False) -> dict[str, Any]:
         "files": files,
         "problems": [],
     }
-    describe = _DESCRIBE.get(model.format)
-    facts = describe(model) if describe else {}
+    facts = _DESCRIBE[model.format](model)
     origin = provenance.describe(model, verify=verify)
     problems = [*facts.pop("problems", []), *origin.pop("problems")]
     return {**found, **facts, **origin, "problems": problems}

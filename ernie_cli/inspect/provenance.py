@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .. import console
+from ..checkpoint.stream import sha256_of
 from ..errors import InputError
 from ..model import Model, fingerprint, read_manifest
 from ..staging import MANIFEST, safe_join
@@ -87,14 +87,5 @@ def _compare_hashes(model: Model, files: Mapping[str, Mapping[str, Any]]) -> lis
     """Which of them hold other bytes."""
     here = {name: model.folder / name for name in files if (model.folder / name).is_file()}
     with console.progress("verifying", sum(file.stat().st_size for file in here.values()), unit="bytes") as meter:
-        wrong = [name for name, file in here.items() if files[name].get("sha256") not in (None, _sha256(file, meter))]
+        wrong = [name for name, file in here.items() if files[name].get("sha256") not in (None, sha256_of(file, meter.advance))]
     return [f"{name}: its sha256 is not the one in {MANIFEST}" for name in wrong]
-
-
-def _sha256(file: Path, meter: console.Meter) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as handle:
-        while chunk := handle.read(1 << 20):
-            digest.update(chunk)
-            meter.advance(len(chunk))
-    return digest.hexdigest()

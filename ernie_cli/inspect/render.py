@@ -9,19 +9,22 @@ from rich.console import Group, RenderableType
 
 from .. import console
 from ..tables import facts, paragraph, sections, table
+from . import engine_text
 
 
 def render(found: Mapping[str, Any], *, tensors: bool = False) -> RenderableType:
     """The facts as titled sections; with `tensors` every tensor on a line of its own."""
     kind = ", ".join(filter(None, (found["format"], found["architecture"], found["precision"])))
+    engine = found["format"] == "engine"
     return sections(
-        (f"{found['path']}: {kind}", facts(_summary(found))),
+        (f"{found['path']}: {kind}", facts([*(engine_text.lines(found) if engine else ()), *_summary(found)])),
+        *(engine_text.parts(found) if engine else ()),
         ("Inputs", _values(found.get("inputs"))),
         ("Outputs", _values(found.get("outputs"))),
         ("Operators", paragraph(", ".join(f"{name} {count}" for name, count in found["ops"].items())) if found.get("ops") else None),
         ("Metadata", facts(found["metadata"].items()) if found.get("metadata") else None),
         ("Made", facts(_origin(found)) if found["made_by"] or found["made_from"] else None),
-        *((_check_title(check), facts(_check(check))) for check in found["checks"]),
+        *((_check_title(check), facts(_check(check))) for check in (*found.get("graph_checks", ()), *found["checks"])),
         (
             "Tensors",
             table(("name", "dtype", "shape", "bytes"), map(_tensor, found["tensors"])) if tensors and found.get("tensors") else None,
@@ -93,7 +96,13 @@ def _shape(shape: Sequence[Any] | None) -> str:
 
 
 def _origin(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [*_pairs(found["made_by"]), *(("from", ", ".join(_link(link))) for link in found["made_from"])]
+    """Who made it of what; of an engine, whose sections tell the rest, the command line."""
+    by = (
+        {name: found["made_by"].get(name) for name in ("tool", "time")} | {"command": found["again"]}
+        if found.get("again")
+        else found["made_by"]
+    )
+    return [*_pairs(by), *(("from", ", ".join(_link(link))) for link in found["made_from"])]
 
 
 def _link(link: Mapping[str, Any]) -> list[str]:

@@ -66,7 +66,7 @@ def plan(model: str | Path, *, to: str, out: Path, options: Options | None = Non
         raise UsageError(f"-o {out} lies inside the source {source.folder}", "choose another place with -o")
     check_replaceable(out)
     given = {name: getattr(options, name) for name in ("data", "eval_data", "scales")}
-    files = {name: _digest(Path(path)) for name, path in given.items() if path}
+    files = {name: digest(Path(path)) for name, path in given.items() if path}
     key = work_key(fingerprint(source.path), {"to": to, **asdict(options), "files": files})
     needed = 2 * sum(file.stat().st_size for file in _files(source))
     result = Plan(source, scheme, out, options, key, needed, is_up_to_date(out, key))
@@ -79,7 +79,7 @@ def plan(model: str | Path, *, to: str, out: Path, options: Options | None = Non
     return result
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
     """Changes when a file of data does; of a folder, when the names, sizes or times of its files do: there may be a million."""
     if path.is_file():
         return fingerprint(path)

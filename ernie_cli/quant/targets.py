@@ -26,20 +26,23 @@ def able(device: Device) -> list[str]:
     return sorted(name for name, scheme in schemes().items() if not _lacking(_types(scheme), device))
 
 
-def check(scheme: Scheme, device: Device, precision: str = "") -> None:
+def check(scheme: Scheme, device: Device, precision: str = "", *, option: str = "--to") -> None:
     """Raise UnsupportedError (exit 4) where `device` cannot run `scheme`, with the nearest one that it can.
 
-    precision: of the rest of the graph ("fp32", "fp16", "bf16"), where it is known.
+    precision: of the rest of the graph ("fp32", "fp16", "bf16"), where it is known. option: what schemes are chosen with, for the hint.
     """
     if lacking := _lacking(_types(scheme), device):
         near = _nearest(scheme, device)
         others = ", ".join(able(device)) or "none"
-        hint = f"--to {near} (this device runs {others})" if near else "choose another --device: this one runs none"
+        hint = f"{option} {near} (this device runs {others})" if near else "choose another --device: this one runs none"
         raise UnsupportedError(f"{device.name} cannot run {scheme.name}: {_why(lacking, device)}", hint)
+    check_type(precision, device, "convert the checkpoint again with --dtype fp16")
+
+
+def check_type(precision: str, device: Device, hint: str) -> None:
+    """Raise UnsupportedError (exit 4) where `device` does not compute in "fp32", "fp16" or "bf16"; with `hint`."""
     if lacking := _lacking({precision}, device):
-        raise UnsupportedError(
-            f"{device.name} cannot run this model: {_why(lacking, device)}", "convert the checkpoint again with --dtype fp16"
-        )
+        raise UnsupportedError(f"{device.name} cannot run this model: {_why(lacking, device)}", hint)
 
 
 def _types(scheme: Scheme) -> set[str]:

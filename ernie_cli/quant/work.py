@@ -119,7 +119,7 @@ class Work:
         return found
 
     def _origin(self) -> str:
-        path = (self.plan.source.manifest.get("made_from") or {}).get("path")
+        path = self.plan.source.told("made_from").get("path")
         return f": {path}" if path else ""
 
     # --- the steps ------------------------------------------------------------------------------------------------------

@@ -20,13 +20,14 @@ from ..model import Model
 @dataclass(frozen=True)
 class SessionInfo:
     """backend: the file's name in this folder. device: what runs it, for people ("cpu", "cuda:0 NVIDIA L4").
-    vocab_size: width of the logits. context: most tokens a row can hold. batch: number of rows."""
+    vocab_size: width of the logits. context: most tokens a row can hold. batch: number of rows. why: this device was taken."""
 
     backend: str
     device: str
     vocab_size: int
     context: int
     batch: int
+    why: str = ""
 
 
 def count(model: Model, name: str, default: int) -> int:

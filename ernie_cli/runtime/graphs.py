@@ -93,7 +93,8 @@ def open_graph(
     known = graph_backends()
     if backend not in ("auto", *known):
         raise UsageError(f"no backend named `{backend}` runs graphs", f"there are {', '.join(sorted(known))}")
-    able = [name for name, module in known.items() if model.format in module.FORMATS and backend in ("auto", name)]
+    asked = {name: module for name, module in known.items() if backend == name or (backend == "auto" and not hasattr(module, "ONLY_ASKED"))}
+    able = [name for name, module in asked.items() if model.format in module.FORMATS]
     if not able:
         taken = ", ".join(f"{name} ({', '.join(module.FORMATS)})" for name, module in sorted(known.items()))
         raise UnsupportedError(

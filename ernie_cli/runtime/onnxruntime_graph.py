@@ -15,6 +15,7 @@ from .. import console, host
 from ..errors import ErnieError, InputError, ResourceError, UnsupportedError, UsageError
 from ..model import Model
 from ..need import need
+from . import onnxruntime_session
 from .graphs import Step, TensorSpec, check_feeds
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class OnnxGraph:
 
     backend = "onnxruntime"
 
-    def __init__(self, model: Model, device: str, threads: int | None, *, exact: bool = True) -> None:
+    def __init__(self, model: Model, device: str, threads: int | None, *, exact: bool = True, tensorrt: bool = False) -> None:
         from ..onnxgraph.load import load
 
         self.file = model.main_file()
@@ -40,7 +41,7 @@ class OnnxGraph:
         self.inputs = tuple(_spec(value, self.file) for value in graph.inputs if value.name not in fixed)
         self.outputs = tuple(_spec(value, self.file) for value in graph.outputs)
         self._threads = threads
-        self._session, self.device = _opened(self.file, device, threads, wide=self._narrow(), exact=exact)
+        self._session, self.device = _opened(self.file, device, threads, wide=self._narrow(), exact=exact, tensorrt=tensorrt)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See GraphSession.run."""
@@ -131,18 +132,23 @@ def _spec(value: ir.Value, file: Path) -> TensorSpec:
     return TensorSpec(str(value.name), dtype, tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape))
 
 
-def _opened(file: Path, device: str, threads: int | None, *, wide: bool, exact: bool) -> tuple[Any, str]:
-    """A session; `wide`: with every bfloat16 made float32, which numpy and onnxruntime can hand each other. exact: see create_session."""
-    from . import onnxruntime
+def _opened(file: Path, device: str, threads: int | None, *, wide: bool, exact: bool, tensorrt: bool) -> tuple[Any, str]:
+    """A session and its device's name; `wide`: with every bfloat16 made float32, which numpy and onnxruntime can hand each other.
+
+    exact: see create_session.
+    """
     from .widen import widen
 
-    if not wide:
-        return onnxruntime.create_session(file, device, threads, exact=exact)
-    ir = need("onnx_ir")
-    model = ir.load(file)
-    widen(model)
-    console.detail("computing bfloat16 in float32: numpy has no bfloat16 for onnxruntime to take")
-    return _from_bytes(ir.to_proto(model).SerializeToString(), file, threads, optimise=True), "cpu"
+    model = None
+    if wide:
+        model = need("onnx_ir").load(file)
+        widen(model)
+        console.detail("computing bfloat16 in float32: numpy has no bfloat16 for onnxruntime to take")
+    where = onnxruntime_session.place(device, tensorrt=True) if tensorrt else device
+    session, found = onnxruntime_session.create_session(file, where, threads, graph=model, exact=exact)
+    if device == "auto":
+        console.detail(f"using onnxruntime on {found.title} ({found.why})")
+    return session, found.title
 
 
 def _all_seen(model: ir.Model, file: Path, names: Sequence[str], dead: set[str], threads: int | None) -> Any:
@@ -165,23 +171,21 @@ def _all_seen(model: ir.Model, file: Path, names: Sequence[str], dead: set[str],
     proto.graph.node.extend(chosen)
     for name in names:
         proto.graph.output.add().name = name
-    return _from_bytes(proto.SerializeToString(), file, threads, optimise=False)
+    return _as_written(proto.SerializeToString(), file, threads)
 
 
-def _from_bytes(content: bytes, file: Path, threads: int | None, *, optimise: bool) -> Any:
-    from . import onnxruntime
-
+def _as_written(content: bytes, file: Path, threads: int | None) -> Any:
+    """A session on the CPU that computes every node by itself."""
     ort = need("onnxruntime")
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads or host.cores()
-    if not optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
     try:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as err:
-        translated = onnxruntime._translated(file, err)
+        translated = onnxruntime_session.translated(file, err)
         raise translated if isinstance(translated, ErnieError) else err from err
 
 

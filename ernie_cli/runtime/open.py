@@ -43,10 +43,11 @@ def open_session(
     context: int | None = None,
     threads: int | None = None,
 ) -> tuple[Session, Model, str]:
-    """Open a model for generation: the session, the model it runs (the converted one), and why this backend.
+    """Open a model for generation: the session, the model it runs (the converted one), and why this backend and this device.
 
-    path: a folder, a file, or `ernie-4.5-nano`. backend: a file's name in this folder, or auto. batch: rows. context: most
-    tokens per row, None: the backend's choice. Raises InputError, UsageError, UnsupportedError and what the backend raises.
+    path: a folder, a file, or `ernie-4.5-nano`. backend: a file's name in this folder, or auto: engines run in TensorRT, ONNX in
+    ONNX Runtime, on a GPU where it reaches one. batch: rows. context: most tokens per row, None: the backend's choice.
+    Raises InputError, UsageError, UnsupportedError and what the backend raises.
     """
     if context is not None and context < 1:
         raise UsageError(f"--context {context} makes no sense", "give at least 1, or leave it out")
@@ -60,7 +61,8 @@ def open_session(
         model, name, reason = Model(place, "any", read_manifest(place)), backend, "asked for"
     else:
         model, name, reason = _openable(Model.open(place), backend, known)
-    return known[name].open(model, device, batch=batch, context=context, threads=threads), model, reason
+    session: Session = known[name].open(model, device, batch=batch, context=context, threads=threads)
+    return session, model, "; ".join(part for part in (reason, session.info.why) if part)
 
 
 def runnable(model: Model) -> tuple[Model, ModuleType]:
@@ -75,13 +77,18 @@ def runnable(model: Model) -> tuple[Model, ModuleType]:
 
 def _openable(model: Model, backend: str, known: dict[str, ModuleType]) -> tuple[Model, str, str]:
     """The model in a format that the backend opens, the backend's name, and why it was chosen."""
-    able = [name for name, module in known.items() if model.format in formats(module)] if backend == "auto" else [backend]
+    able = [name for name, module in known.items() if _comes_by_itself(module, model)] if backend == "auto" else [backend]
     if able and model.format in formats(known[able[0]]):
         return model, able[0], "asked for" if backend != "auto" else f"it opens {model.format}"
     if model.format not in ("hf", "paddle") or (able and _GRAPH not in formats(known[able[0]])):
         taken = sorted({name for module in known.values() for name in formats(module)} | {"hf", "paddle"})
         raise UnsupportedError(f"{model.path}: no backend here runs {model.format}", f"`ernie run` takes {', '.join(taken)}")
     return _openable(_converted(model), backend, known)
+
+
+def _comes_by_itself(module: ModuleType, model: Model) -> bool:
+    """Whether `auto` may take a backend for a model. ONLY_ASKED: it is never chosen unless named."""
+    return model.format in formats(module) and not getattr(module, "ONLY_ASKED", False)
 
 
 def _converted(model: Model) -> Model:

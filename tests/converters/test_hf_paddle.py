@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import forks
 import ml_dtypes
 import numpy as np
 import pytest
@@ -248,7 +249,7 @@ def test_kill_at_any_moment(large, tmp_path):
         force = ["--force"] if kills.tries % 2 else []  # every second time over a finished result
         if not force:
             shutil.rmtree(out, ignore_errors=True)
-        kills.strike(ernie(*argv, *force), begun=partial.exists)
+        kills.strike(forks.ernie(*argv, *force), begun=partial.exists)
         assert not (partial / "ernie.json").exists() or (partial / "model.safetensors").stat().st_size == len(whole["model.safetensors"])
         if out.exists():
             assert {path.name: path.read_bytes() for path in out.glob("*.safetensors")} == whole

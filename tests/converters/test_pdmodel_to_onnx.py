@@ -82,7 +82,7 @@ def test_check_lists_every_operator(capsys: pytest.CaptureFixture[str], tmp_path
     assert legacy and all(use.how and use.nodes for use in legacy)
 
 
-def test_nothing_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_installed(cold_start: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pip that leaves a mark stands where any pip would be looked for."""
     mark, folder = tmp_path / "called", tmp_path / "bin"
     folder.mkdir()

@@ -11,7 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import forks
 import pytest
+from forks import Forked
 from hub_faults import hang
 from hub_model import Run, holds, model_files
 from hub_server import Hub, Repo
@@ -25,7 +27,7 @@ def start(out: str, *before: str, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen([*before, *ERNIE, out], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload]
 
 
-def kill_after(process: subprocess.Popen[str], hub: Hub, sent: int, then_s: float) -> None:
+def kill_after(process: Forked, hub: Hub, sent: int, then_s: float) -> None:
     """kill -9 once the hub has sent so many bytes of files, and a moment later."""
     while hub.sent() < sent and process.poll() is None:
         time.sleep(0.001)
@@ -43,7 +45,7 @@ def test_killed_at_any_moment_nothing_partial_is_taken_for_whole_and_the_next_ru
         out = Path(f"out{kill}")
         hub.forget()
         hub.bytes_per_s = 4e6  # about 0.1 s for each shard, so that most kills fall in the middle
-        process = start(str(out))
+        process = forks.ernie("download", "baidu/tiny", "-o", out)
         kill_after(process, hub, int(dice.uniform(0, 0.9) * total), dice.uniform(0, 0.02))
         killed += process.returncode == -signal.SIGKILL
         assert not out.exists() or holds(out, files)

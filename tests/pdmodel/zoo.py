@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -227,7 +227,12 @@ def save(name: str, folder: Path) -> Path:
     return folder
 
 
+def save_all(folder: str, names: Iterable[str]) -> None:
+    """`save` each of `names` in a folder of its name."""
+    for wanted in names:
+        save(wanted, Path(folder) / wanted)
+
+
 if __name__ == "__main__":
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
-    for wanted in words[1:] or ZOO:
-        save(wanted, Path(words[0]) / wanted)
+    save_all(words[0], words[1:] or ZOO)

@@ -23,6 +23,7 @@ FP8 = {"fp8", "fp8-weight", "fp8-kv"}
         ("v100", INT8),
         ("t4", INT8),
         ("a100", INT8 | INT4),
+        ("rtx3090", INT8 | INT4),
         ("jetson-orin-nano", INT8 | INT4),
         ("jetson-orin-nx", INT8 | INT4),
         ("jetson-agx-orin", INT8 | INT4),

@@ -12,29 +12,36 @@ import numpy as np
 import pytest
 
 from ernie_cli import route
-from ernie_cli.errors import UsageError
+from ernie_cli.errors import MissingError, UsageError
 from ernie_cli.model import Model
-from ernie_cli.runtime import Session
+from ernie_cli.runtime import Session, onnxruntime_session
 from ernie_cli.runtime.open import backends, formats
 
 #: Which module a backend stands on, where it is not in every install, and what its models are made with.
-NEEDS = {"onnxruntime": "onnxruntime", "torchscript": "torch", "paddle": "paddle"}
-VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    ("fake", {}),
-    ("onnxruntime", {"kv_cache": "static"}),
-    ("onnxruntime", {"kv_cache": "growing"}),
-    ("torchscript", {}),
-    ("paddle", {}),
+NEEDS = {"onnxruntime": "onnxruntime", "onnxruntime_tensorrt": "onnxruntime", "torchscript": "torch", "paddle": "paddle"}
+VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("fake", "cpu", {}),
+    ("onnxruntime", "cpu", {"kv_cache": "static"}),
+    ("onnxruntime", "cpu", {"kv_cache": "growing"}),
+    ("torchscript", "cpu", {}),
+    ("paddle", "cpu", {}),
 ]
-#: It starts a process that loads Paddle.
-SLOW_TO_OPEN = ("paddle",)
+ON_GPUS: list[tuple[str, str, dict[str, Any]]] = [
+    ("onnxruntime", "cuda", {"kv_cache": "static"}),
+    ("onnxruntime", "cuda", {"kv_cache": "growing"}),
+    ("onnxruntime_tensorrt", "cuda", {"kv_cache": "static"}),
+]
+#: Its engines are built first: tests/runtime has a file for it.
+ELSEWHERE = {"tensorrt"}
+#: A process that loads Paddle is started, or engines are built.
+SLOW_TO_OPEN = ("paddle", "onnxruntime_tensorrt")
 BATCH, CONTEXT = 3, 40
 
 Open = Callable[..., Session]
 
 
 def test_every_backend_is_under_contract() -> None:
-    assert {name for name, _ in VARIANTS} == set(backends())
+    assert {name for name, *_ in (*VARIANTS, *ON_GPUS)} == set(backends()) - ELSEWHERE
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +57,23 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=VARIANTS, ids=lambda variant: "-".join([variant[0], *variant[1].values()]))
+@pytest.fixture(
+    scope="module",
+    params=[*VARIANTS, *(pytest.param(variant, marks=pytest.mark.gpu) for variant in ON_GPUS)],
+    ids=lambda variant: "-".join([variant[0], *variant[2].values(), variant[1]]),
+)
 def opener(request: pytest.FixtureRequest, checkpoint: Path) -> Open:
-    name, options = request.param
+    name, device, options = request.param
     if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
         pytest.skip(f"{NEEDS[name]} is not installed")
+    if device == "cuda":
+        try:
+            onnxruntime_session.place(device, tensorrt=name.endswith("tensorrt"))
+        except MissingError as err:
+            pytest.skip(f"{err.message}: {err.hint}")
     backend: ModuleType = backends()[name]
     model = _converted(checkpoint, formats(backend)[0], options) if formats(backend) else Model(checkpoint, "any")
-    return lambda **settings: backend.open(model, "cpu", **{"batch": BATCH, "context": CONTEXT, **settings})
+    return lambda **settings: backend.open(model, device, **{"batch": BATCH, "context": CONTEXT, **settings})
 
 
 def _converted(checkpoint: Path, to: str, options: dict[str, Any]) -> Model:
@@ -100,7 +116,7 @@ TEXT = [5, 9, 200, 7, 7, 31, 150, 2]
 def test_info_and_shape(session: Session) -> None:
     info = session.info
     assert (info.vocab_size, info.context, info.batch) == (320, CONTEXT, BATCH)
-    assert info.backend in backends() and info.device == "cpu"
+    assert info.backend in backends() and info.device.split(":")[0] in ("cpu", "cuda")
     logits = session.step(tokens(TEXT), [1])
     assert (logits.shape, logits.dtype) == ((1, 320), np.float32)
     assert np.isfinite(logits).all() and np.ptp(logits) > 0

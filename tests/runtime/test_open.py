@@ -35,10 +35,16 @@ def test_asking_for_what_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_format_that_nothing_runs(tmp_path: Path) -> None:
-    (tmp_path / "m.plan").write_bytes(b"x")
-    for backend in ("auto", "onnxruntime"):
-        with pytest.raises(UnsupportedError, match="no backend here runs engine"):
+    (tmp_path / "ernie.json").write_text('{"format": "openvino"}')
+    for backend in ("auto", "onnxruntime", "tensorrt"):
+        with pytest.raises(UnsupportedError, match="no backend here runs openvino"):
             open_session(tmp_path, backend)
+
+
+def test_an_engine_is_no_graph(tmp_path: Path) -> None:
+    (tmp_path / "m.plan").write_bytes(b"x")
+    with pytest.raises(UnsupportedError, match="no backend here runs engine"):
+        open_session(tmp_path, "onnxruntime")
 
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,12 +65,12 @@ def test_what_paddle_refuses_is_one_line() -> None:
     assert "\n" not in caught.value.message
 
 
-def test_a_native_crash_is_a_message() -> None:
+def test_a_native_crash_is_a_message(cold_start: None) -> None:
     with Child() as child, pytest.raises(Crashed, match="it was ended by SIGSEGV"):
         child.call("faulthandler:_sigsegv")
 
 
-def test_a_folder_with_files_called_like_modules_is_no_danger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_with_files_called_like_modules_is_no_danger(cold_start: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("json.py", "paddle.py", "numpy.py"):
         (tmp_path / name).write_text("raise SystemExit('taken')")
     monkeypatch.chdir(tmp_path)

@@ -120,7 +120,7 @@ def see_all_tokens(graph: ir.Graph) -> None:
 
 
 def _session(content: bytes, file: Path) -> Any:
-    from ...runtime.onnxruntime import _translated
+    from ...runtime.onnxruntime_session import translated
 
     ort = need("onnxruntime")
     options = ort.SessionOptions()
@@ -132,7 +132,7 @@ def _session(content: bytes, file: Path) -> Any:
     try:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as err:
-        raise _translated(file, err) from err
+        raise translated(file, err) from err
 
 
 def _failed(file: Path, feeds: Mapping[str, np.ndarray], err: Exception) -> ErnieError:

@@ -1,0 +1,161 @@
+"""What an engine will need, computed from the graph before anything is built: on the device, on disk, and here while it is built.
+
+Shapes are sizes.py's, what lives at once is liveness.py's, what constants weigh is stored.py's. Whether it fits is fits.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from ..device import Device
+from ..graph.export import EMBED_BYTES
+from ..model import Model
+from ..quant import layers
+from ..quant.scheme import Scheme, schemes
+from ..quant.source import open_source
+from . import figures, liveness, scratch, sizes, stored
+
+if TYPE_CHECKING:
+    from .options import Options
+    from .shapes import Profile, Shapes
+
+#: What can be typed after --precision beside a scheme, whose floats are fp16.
+FLOATS = ("fp32", "fp16", "bf16")
+#: How inputs and outputs that are a decoder's cache are called (graph/cache.py).
+_CACHE = ("cache.", "cache_out.")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Bytes. activation_bytes: profile → what it needs at its longest; only one runs at a time, so they share the largest.
+
+    io_bytes: inputs and outputs but the cache. cache_bytes: keys and values, which inputs and outputs share. device_total: all of
+    these on the device, and CUDA. unknown: values whose size nobody could find: with any, the prediction is too low.
+    """
+
+    weight_bytes: int
+    cache_bytes: int
+    activation_bytes: Mapping[str, int]
+    io_bytes: int
+    plan_bytes: int
+    host_peak_bytes: int
+    device_total: int
+    unknown: int
+    foresight: Foresight = field(repr=False, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        names = ("weight_bytes", "cache_bytes", "io_bytes", "plan_bytes", "host_peak_bytes", "device_total", "unknown")
+        return {**{name: getattr(self, name) for name in names}, "activation_bytes": dict(self.activation_bytes)}
+
+
+def predict(model: Model, shapes: Shapes, *, precision: str = "") -> Prediction:
+    """What an engine of an ONNX model or of a checkpoint will need, on any device; a checkpoint's graph is made in memory.
+
+    precision: of the engine, "" for that of the graph (of a checkpoint: fp16). Raises what opening the model raises.
+    """
+    return Foresight(model, precision).at(shapes)
+
+
+def check(prediction: Prediction, device: Device, shapes: Shapes, options: Options) -> None:
+    """Raise ResourceError (7) where the device's memory, or this machine's, will not do, naming what would; see fits.py."""
+    from . import fits
+
+    fits.check(prediction, device, shapes, options)
+
+
+class Foresight:
+    """A graph whose engines are foreseen at any lengths. precision: as typed after --precision, "" for the graph's own."""
+
+    def __init__(self, model: Model, precision: str = "") -> None:
+        self.model, self.precision = model, precision
+        self.scheme: Scheme | None = schemes().get(precision)
+        self.graph = open_source(model, dtype=precision if precision in FLOATS else "fp16", kv_cache="static")
+        self.quantised = layers.already(self.graph)
+        if self.quantised:
+            self.scheme = None
+        #: Of float32 values and weights, where the graph will be made narrower; None where they stay.
+        narrower = model.format == "onnx" and not self.quantised and precision not in ("", "fp32")
+        self.float_bits = 16 if narrower and stored.float_type(self.graph) == ir.DataType.FLOAT else None
+        self.constant_bytes = stored.weight_bytes(self.graph, self.float_bits)
+        self.product_bytes = stored.product_bytes(self.graph, self.scheme, self.float_bits)
+        if self.scheme:
+            self.constant_bytes -= stored.saved_bytes(self.graph, self.scheme, self.float_bits)
+
+    def at(self, shapes: Shapes) -> Prediction:
+        """The prediction for these lengths and profiles."""
+        profiles: dict[str, Profile | None] = {each.name: each for each in shapes.profiles} or {"default": None}
+        parts = {name: self._part(shapes, profile) for name, profile in profiles.items()}
+        activations = {name: part.activation_bytes for name, part in parts.items()}
+        cache, io = (max(getattr(part, name) for part in parts.values()) for name in ("cache_bytes", "io_bytes"))
+        weights = self.constant_bytes + (int(figures.SECOND_LAYOUT * self.product_bytes) if _two_layouts(shapes) else 0)
+        values, convolved = (sum(getattr(part.live, name) for part in parts.values()) for name in ("values", "convolved"))
+        return Prediction(
+            weight_bytes=weights,
+            cache_bytes=cache,
+            activation_bytes=activations,
+            io_bytes=io,
+            plan_bytes=figures.plan_bytes(weights, values - convolved),
+            host_peak_bytes=figures.host_peak(self.constant_bytes, weights, values, self._embedded()),
+            device_total=weights + cache + max(activations.values()) + io + figures.CONTEXT_BYTES,
+            unknown=sum(part.live.unknown for part in parts.values()),
+            foresight=self,
+        )
+
+    def has_axis(self, name: str) -> bool:
+        """Whether an axis of this name can have any length."""
+        axes = (axis for value in self.graph.graph.inputs for axis in value.shape or ())
+        return any(isinstance(axis, ir.SymbolicDim) and axis.value == name for axis in axes)
+
+    def _part(self, shapes: Shapes, profile: Profile | None) -> _Part:
+        """One profile at its longest."""
+        graph = sizes.at_lengths(self.graph, {str(value.name): _most(value, shapes, profile) for value in self.graph.graph.inputs}).graph
+        live = liveness.peak(graph, self._size, lambda node: scratch.scratch(node, self._size))
+        ends = [(value, self._end(value)) for value in (*graph.inputs, *graph.outputs)]
+        cache = sum(n_bytes for value, n_bytes in ends if str(value.name).startswith(_CACHE[0]))
+        io = {value: n_bytes for value, n_bytes in ends if not str(value.name).startswith(_CACHE)}
+        copied = sum(n_bytes for value, n_bytes in io.items() if value.is_graph_input())  # in the layout that its reader likes
+        return _Part(live, live.peak + copied, cache, sum(io.values()))
+
+    def _size(self, value: ir.Value) -> int | None:
+        found = sizes.n_bytes(value, self.float_bits)
+        return found and scratch.mask_bytes(found) if scratch.is_mask(value) else found
+
+    def _end(self, value: ir.Value) -> int:
+        """An input or output keeps its type, but for a cache that becomes narrow with the rest, or by the scheme."""
+        if not str(value.name).startswith(_CACHE):
+            return sizes.n_bytes(value) or 0
+        found = sizes.n_bytes(value, self.float_bits) or 0
+        return found // 2 if self.scheme is not None and self.scheme.cache else found
+
+    def _embedded(self) -> int:
+        """Bytes of the graph's file where it holds the weights itself, else 0."""
+        if self.model.format == "onnx" and not self.float_bits:
+            n_bytes = self.model.main_file().stat().st_size
+            return n_bytes if n_bytes > self.constant_bytes // 2 else 0
+        return self.constant_bytes if self.constant_bytes < EMBED_BYTES else 0
+
+
+@dataclass(frozen=True)
+class _Part:
+    live: liveness.Live
+    activation_bytes: int
+    cache_bytes: int
+    io_bytes: int
+
+
+def _two_layouts(shapes: Shapes) -> bool:
+    """Whether one profile is of one shape alone and another of several."""
+    fixed = {all(least == most for least, _, most in profile.shapes.values()) for profile in shapes.profiles}
+    return len(fixed) == 2
+
+
+def _most(value: ir.Value, shapes: Shapes, profile: Profile | None) -> tuple[int, ...]:
+    """An input's shape at its longest: the profile's, or its own with axes at their fixed lengths."""
+    if profile is not None and str(value.name) in profile.shapes:
+        return tuple(profile.shapes[str(value.name)][2])
+    return tuple(axis if isinstance(axis, int) else shapes.fixed.get(str(axis.value), 1) for axis in value.shape or ())
