@@ -95,9 +95,9 @@ def build(
     if verify or refit_from is not None:
         return text.show_again(door.again(source, verify=verify, refit_from=refit_from, out=out))
     chosen = Options(
-        precision, str(data) if data else None, tuple(shape or ()), context, batch, None, engine_library.value, portable, size(workspace), opt_level,
-        str(timing_cache) if timing_cache else None, version_compatible, hardware_compatible.value if hardware_compatible else "", refit,
-        strip_weights, weight_streaming, not no_verify,
+        precision, str(data) if data else None, tuple(shape or ()), context, batch, None, engine_library.value, portable, size(workspace),
+        opt_level, str(timing_cache) if timing_cache else None, version_compatible,
+        hardware_compatible.value if hardware_compatible else "", refit, strip_weights, weight_streaming, not no_verify,
     )  # fmt: skip
     target = out or Path(f"{model if model == named.EMBEDDED else source.resolve().stem}-{device}")
     plan = planned(source, device=device, out=target, options=chosen)

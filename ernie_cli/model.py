@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import InputError
-from .staging import MANIFEST, safe_join, write_file
+from .errors import InputError, UsageError
+from .staging import MANIFEST, check_replaceable, safe_join, write_file
 
 #: What the folder (or file) of each format is recognised by, first match wins. Checkpoints come before: see `identify`.
 _FILES_OF_FORMAT = (
@@ -116,6 +116,15 @@ class Model:
                 f"{self.path}: one {patterns[0] if patterns else self.format} file expected, found {names}", "name the file itself"
             )
         return found[0]
+
+
+def check_out(source: Model, out: Path) -> None:
+    """Raise UsageError where a result made from `source` may not be put at `out`: one inside the other, or in somebody's way."""
+    place, home = out.resolve(), source.folder.resolve()
+    inside = source.path.is_dir() and home in place.parents  # beside a bare file there is room for others
+    if place in (home, source.path.resolve()) or inside or place in home.parents:
+        raise UsageError(f"-o {out} and the source {source.folder} lie inside each other", "choose another place with -o")
+    check_replaceable(out)
 
 
 def identify(path: Path) -> str:

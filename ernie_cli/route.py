@@ -16,9 +16,9 @@ from typing import Any
 from . import console, host
 from .coverage import OpUse
 from .errors import QualityError, ResourceError, UnsupportedError, UsageError
-from .model import Model, fingerprint, is_up_to_date, work_key, write_manifest
+from .model import Model, check_out, fingerprint, is_up_to_date, work_key, write_manifest
 from .need import need
-from .staging import check_replaceable, staged
+from .staging import staged
 
 FORMATS = ("hf", "paddle", "onnx", "pdmodel", "torchscript")
 #: Formats that hold a program with its weights; the others are checkpoints, which need an architecture to run.
@@ -110,15 +110,11 @@ def plan(model: str | Path, *, to: str, out: Path, options: Options | None = Non
     if source.format == to:
         raise UsageError(f"{source.path} is {to} already", f"--to {' or --to '.join(f for f in FORMATS if f != to)}")
     out = out.absolute()
-    place, home = out.resolve(), source.folder.resolve()
-    inside = source.path.is_dir() and home in place.parents  # beside a bare file there is room for others
-    if place in (home, source.path.resolve()) or inside or place in home.parents:
-        raise UsageError(f"-o {out} and the source {source.folder} lie inside each other", "choose another place with -o")
+    check_out(source, out)
     chain = find(source.format, to)
     for module in map(_load, chain):
         for name in (*module.NEEDS, *(getattr(module, "CHECK_NEEDS", ()) if options.verify else ())):
             need(name)
-    check_replaceable(out)
     arrays = fingerprint(Path(options.inputs_file)) if options.inputs_file and Path(options.inputs_file).is_file() else ""
     key = work_key(fingerprint(source.path), {"to": to, **asdict(options), "arrays": arrays})
     needed = len(chain) * int(_load(chain[0]).output_bytes(source, options))  # later edges' sources do not exist yet: about as large

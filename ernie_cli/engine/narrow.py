@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import console
+from ..errors import QualityError
 from ..model import Model, write_manifest
 from ..onnxgraph.lower_precision_rules import MASK
 
@@ -117,12 +118,25 @@ def _prompt(specs: Sequence[TensorSpec]) -> dict[str, np.ndarray]:
 
 def _check(source: Model, made: Model, dtype: str, decoder: bool, inputs: Sequence[str]) -> dict[str, Any]:
     """The same inputs through both. Raises QualityError (6) where they are not the same model."""
+    try:
+        return _compared_decoders(source, made, dtype) if decoder else _compared(source, made, dtype, inputs)
+    except QualityError as err:
+        other = "--precision fp32 loses nothing" if not decoder else "--precision bf16 holds larger numbers" if dtype == "fp16" else ""
+        hint = f"{other or '--precision fp16 holds more digits'}; --no-verify builds it all the same"
+        raise QualityError(f"{source.path} loses too much in {dtype}: {err.message}", hint) from err
+
+
+def _compared(source: Model, made: Model, dtype: str, inputs: Sequence[str]) -> dict[str, Any]:
     from .. import route
-    from ..parity import check_decoder, graphs
+    from ..parity import graphs
+
+    return graphs.check(source, made, route.Options(input_specs=tuple(inputs)), name=f"fp32 → {dtype}")
+
+
+def _compared_decoders(source: Model, made: Model, dtype: str) -> dict[str, Any]:
+    from ..parity import check_decoder
     from ..runtime import onnxruntime
 
-    if not decoder:
-        return graphs.check(source, made, route.Options(input_specs=tuple(inputs)), name=f"fp32 → {dtype}")
     before, after = (onnxruntime.open(model, "cpu") for model in (source, made))
 
     def expected(tokens: np.ndarray, ends: list[int]) -> np.ndarray:

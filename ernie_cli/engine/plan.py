@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from .. import device as devices
 from .. import host
 from ..device import Device
-from ..errors import ResourceError, UnsupportedError, UsageError
-from ..model import Model, fingerprint, is_up_to_date, work_key
-from ..staging import check_replaceable
+from ..errors import ResourceError, UnsupportedError
+from ..model import Model, check_out, fingerprint, is_up_to_date, work_key
 from .library import Library
 from .options import Options
 
@@ -75,7 +74,7 @@ def plan(model: str | Path, *, device: str, out: Path, options: Options | None =
         made_from = source.told("made_from").get("path")
         hint = f"ernie convert {source.path} --to onnx" if source.format != "engine" else f"build what it was made from: {made_from or '?'}"
         raise UnsupportedError(f"{source.path} is {source.format}: engines are built from {', '.join(FORMATS)}", hint)
-    _check_place(source, out)
+    check_out(source, out)
     described = devices.load(device)
     chosen, why = library.choose(options.library)
     library.check(chosen, options)
@@ -94,13 +93,6 @@ def plan(model: str | Path, *, device: str, out: Path, options: Options | None =
     predict.check(foreseen, described, lengths, options)
     _check_disk(made)
     return made
-
-
-def _check_place(source: Model, out: Path) -> None:
-    place, home = out.resolve(), source.folder.resolve()
-    if place in (home, source.path.resolve()) or (source.path.is_dir() and home in place.parents) or place in home.parents:
-        raise UsageError(f"-o {out} and the source {source.folder} lie inside each other", "choose another place with -o")
-    check_replaceable(out)
 
 
 def _check_disk(plan: Plan) -> None:

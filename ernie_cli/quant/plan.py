@@ -9,8 +9,7 @@ from typing import Any
 
 from .. import host
 from ..errors import ResourceError, UnsupportedError, UsageError
-from ..model import Model, fingerprint, is_up_to_date, work_key
-from ..staging import check_replaceable
+from ..model import Model, check_out, fingerprint, is_up_to_date, work_key
 from .options import BLOCKS, Options
 from .scheme import Scheme, find
 
@@ -62,9 +61,7 @@ def plan(model: str | Path, *, to: str, out: Path, options: Options | None = Non
         raise UsageError(f"{to} needs data: the ranges of activations are measured on it", _SAYS_HOW)
     _check_device(scheme, source, options)
     out = out.absolute()
-    if out.resolve() in (source.folder.resolve(), source.path.resolve()) or source.folder.resolve() in out.resolve().parents:
-        raise UsageError(f"-o {out} lies inside the source {source.folder}", "choose another place with -o")
-    check_replaceable(out)
+    check_out(source, out)
     given = {name: getattr(options, name) for name in ("data", "eval_data", "scales")}
     files = {name: digest(Path(path)) for name, path in given.items() if path}
     key = work_key(fingerprint(source.path), {"to": to, **asdict(options), "files": files})
