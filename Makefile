@@ -77,6 +77,7 @@ bench: $(VENV)/.ready-for-tests  ## time ernie beside its peers: make bench PEER
 	$(BIN)/python tests/bench/bench_quality.py --work $(WORK)
 	$(BIN)/python tests/bench/bench_quantize.py --work $(WORK) --peer-python $(PEER_PYTHON)
 	$(BIN)/python tests/bench/bench_vision.py --work $(WORK)
+	$(BIN)/python tests/bench/bench_build.py --work $(WORK)
 
 bench-gpu: $(VENV)/.ready-for-tests  ## decoders on an NVIDIA GPU beside transformers: make bench-gpu GPU_PYTHON=…
 	$(GPU_PYTHON) tests/bench/bench_gpu.py --work $(WORK)

@@ -36,7 +36,9 @@ class Forked:
 
     def __init__(self, status: int) -> None:
         self._status = status
-        self.pid = int.from_bytes(os.read(status, 4), "little")
+        told = os.read(status, 4)
+        assert told, "there is no process to fork from: does what it loads load?"
+        self.pid = int.from_bytes(told, "little")
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -58,8 +60,10 @@ class Forked:
 
     def _ended(self, timeout: float | None) -> int | None:
         if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
-            self.returncode = int.from_bytes(os.read(self._status, 4), "little", signed=True)
+            told = os.read(self._status, 4)
             os.close(self._status)
+            assert told, "nobody saw how the fork ended"
+            self.returncode = int.from_bytes(told, "little", signed=True)
         return self.returncode
 
 
@@ -67,7 +71,7 @@ class Warm:
     """Processes to fork from, each started when it is first needed."""
 
     def __init__(self) -> None:
-        self._servers: dict[Any, socket.socket] = {}
+        self._servers: dict[Any, tuple[socket.socket, subprocess.Popen[bytes]]] = {}
         atexit.register(self.close)
 
     def start(
@@ -85,21 +89,21 @@ class Warm:
         return Forked(status)
 
     def close(self) -> None:
-        for server in self._servers.values():
+        for server, process in self._servers.values():
             server.close()
+            process.wait()
         self._servers.clear()
 
     def _server(self, preload: tuple[str, ...], env: Mapping[str, str]) -> socket.socket:
         key = (os.getpid(), preload, tuple(sorted(env.items())))
         if key not in self._servers:
-            self._servers[key], theirs = socket.socketpair()
+            ours, theirs = socket.socketpair()
             path = json.dumps([os.path.dirname(__file__), *sys.path])
             command = [sys.executable, "-I", "-W", "ignore", "-c", _START, path, str(theirs.fileno()), *preload]
             with theirs:
-                subprocess.Popen(
-                    command, env={**os.environ, **env}, pass_fds=[theirs.fileno()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-                )
-        return self._servers[key]
+                files = {"pass_fds": [theirs.fileno()], "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+                self._servers[key] = ours, subprocess.Popen(command, env={**os.environ, **env}, **files)  # type: ignore[call-overload]
+        return self._servers[key][0]
 
 
 WARM = Warm()

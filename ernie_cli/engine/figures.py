@@ -19,12 +19,12 @@ SMALL_WEIGHT = 1 << 20
 #: kernels are the library's.
 CODE_BYTES, KERNEL_BYTES = 300_000, 57_000
 
-#: Memory of the process that builds: the library and what it allocates at once; per value that a kernel writes, of every profile.
-#: Above that it holds the constants as they lie in the file (mapped, or parsed, see `host_peak`), as the builder lays them out, and
-#: once more in the plan.
-HOST_BYTES, HOST_KERNEL_BYTES = 240 << 20, 800 << 10
-#: Copies of a graph file with weights inside: as bytes, as read to be checked, as the parser's own.
-FILE_COPIES = 3
+#: Memory of the process that builds: the library, what it allocates at once and the 64 MiB pieces that the plan is written in
+#: (listen.py); per value that a kernel writes, of every profile. Above that it holds the constants as they lie in the file (mapped,
+#: or parsed, see `host_peak`), a copy, and all that the engine keeps.
+HOST_BYTES, HOST_KERNEL_BYTES = 300 << 20, 800 << 10
+#: Copies of a graph file with weights inside, when most memory is taken.
+FILE_COPIES = 2
 
 #: Weights of products are kept a second time, laid out otherwise, where one profile is of one shape alone and another of several
 #: (0.86 to 0.95 of their bytes). 4-bit weights are not.
@@ -42,4 +42,4 @@ def host_peak(constant_bytes: int, weight_bytes: int, values: int, embedded_byte
     weight_bytes: of the engine. values: that kernels write, of all profiles together.
     """
     read = FILE_COPIES * embedded_bytes or constant_bytes
-    return HOST_BYTES + HOST_KERNEL_BYTES * values + read + 2 * weight_bytes
+    return HOST_BYTES + HOST_KERNEL_BYTES * values + read + constant_bytes + weight_bytes

@@ -80,7 +80,7 @@ def _what_fits(prediction: Prediction, device: Device, room: int, shapes: Shapes
     like = [each for each in map(devices.load, devices.names()) if _built_alike(device, each, foresight.precision)]
     larger = [each for each in like if (device_room(each) or 0) >= prediction.device_total]
     if not larger:
-        return "no device that ernie knows holds it: choose a smaller model"
+        return f"no device that ernie knows holds it: choose {'smaller shapes (--shape)' if options.shapes else 'a smaller model'}"
     nearest = min(larger, key=lambda each: device_room(each) or 0)
     return f"no shorter context, smaller batch or narrower precision fits: --device {nearest.name}"
 

@@ -33,9 +33,8 @@ Size = Callable[[ir.Value], int | None]
 
 @dataclass(frozen=True)
 class Live:
-    """peak: bytes. at: the node where they are needed. values: how many have memory of their own; convolved: those of convolutions.
-
-    unknown: how many values have sizes that nobody knows, counted as none.
+    """peak: bytes. at: the node where they are needed. values: how many have memory of their own; convolved: those of convolutions
+    in float. unknown: how many values have sizes that nobody knows, counted as none.
     """
 
     peak: int
@@ -72,8 +71,14 @@ def peak(graph: ir.Graph, size: Size, scratch: Callable[[ir.Node], Sequence[int]
             arena.put(piece, index)
         arena.free(index)
         at = str(node.name or node.op_type) if arena.end > before else at
-    convolved = sum(node.op_type in ("Conv", "ConvTranspose") for node in nodes)
+    convolved = sum(node.op_type in ("Conv", "ConvTranspose") and not is_dequantized(node.inputs[0]) for node in nodes)
     return Live(arena.end, at, len(kept), min(convolved, len(kept)), unknown)
+
+
+def is_dequantized(value: ir.Value | None) -> bool:
+    """Whether it is codes made wide."""
+    node = None if value is None else value.producer()
+    return node is not None and node.op_type == "DequantizeLinear"
 
 
 class Arena:

@@ -17,6 +17,8 @@ from .proto import parsed, strongly_typed, with_lengths
 
 #: More refusals than these are counted, not listed.
 _SHOWN = 20
+#: What to do about a model that TensorRT does not build.
+OTHERWISE = "export the model without these; `ernie run` runs ONNX models as they are, with ONNX Runtime"
 
 
 def network(trt: Any, builder: Any, log: Any, graph: Path, fixed: Mapping[str, int]) -> tuple[Any, Any]:
@@ -37,4 +39,4 @@ def network(trt: Any, builder: Any, log: Any, graph: Path, fixed: Mapping[str, i
     found = refusals(trt, builder, log, graph, fixed)
     more = [f"… and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
     what = f"{graph}: TensorRT's parser refuses it: {'; '.join([*found[:_SHOWN], *more])}"
-    raise UnsupportedError(what, "export the model without these; `ernie run` runs ONNX models as they are, with ONNX Runtime")
+    raise UnsupportedError(what, OTHERWISE)

@@ -75,6 +75,7 @@ class Foresight:
         self.model, self.precision = model, precision
         self.scheme: Scheme | None = schemes().get(precision)
         self.graph = open_source(model, dtype=precision if precision in FLOATS else "fp16", kv_cache="static")
+        _unshield(self.graph)
         self.quantised = layers.already(self.graph)
         if self.quantised:
             self.scheme = None
@@ -146,6 +147,13 @@ class _Part:
     activation_bytes: int
     cache_bytes: int
     io_bytes: int
+
+
+def _unshield(model: ir.Model) -> None:
+    """Take out each Max of one input (see quant/shield.py), which TensorRT drops, too."""
+    for node in model.graph.all_nodes():
+        if node.op_type == "Max" and len(node.inputs) == 1 and node.inputs[0] is not None and not node.outputs[0].is_graph_output():
+            node.outputs[0].replace_all_uses_with(node.inputs[0])
 
 
 def _two_layouts(shapes: Shapes) -> bool:

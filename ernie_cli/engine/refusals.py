@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.quote import short
 from ..errors import ErnieError
 from ..onnxgraph.inference import infer
 from ..onnxgraph.load import load
@@ -20,6 +21,8 @@ from .proto import parsed, set_lengths, strongly_typed, with_lengths
 
 #: Looks at most: each costs a parse, and a decoder with a refused node per layer has some dozens of them.
 _LOOKS = 100
+#: Characters of what it says: it may quote names of any length.
+_LONGEST = 1000
 #: Begins what the parser itself demands of a node. What else it says behind a cut may be owed to the cut: lengths are not known there.
 _ITS_OWN = "Assertion failed: "
 #: What its authors assert → what that says to others.
@@ -78,13 +81,13 @@ def _who(error: Any) -> tuple[str, str]:
 
 def _said(error: _Error, model: Any) -> str:
     """One line. A node without a name goes by its first output's."""
-    words = " ".join(error.words.split())
+    words = " ".join(error.words[:_LONGEST].split())
     for pattern, said in _WORDS:
         words = pattern.sub(said, words)
     node = model.graph.node[error.place] if 0 <= error.place < len(model.graph.node) else None
     if not error.name and node is not None and text(node.op_type) == error.operator:
         return f"{error.operator} {label(node).partition(' (')[0]}: {words}"
-    return f"{error.operator or 'the graph'}{f' `{error.name}`' if error.name else ''}: {words}"
+    return f"{error.operator or 'the graph'}{f' `{short(error.name)}`' if error.name else ''}: {words}"
 
 
 def _types(graph: Path, fixed: Mapping[str, int]) -> dict[str, Any]:

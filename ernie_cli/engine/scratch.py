@@ -10,7 +10,7 @@ import math
 import onnx_ir as ir
 
 from . import figures
-from .liveness import Size
+from .liveness import Size, is_dequantized
 
 _PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 #: Bits of a mask in the engine: added to the scores, it has their type.
@@ -51,12 +51,7 @@ def _attention(node: ir.Node, size: Size) -> list[int]:
         return []
     if shape[2] > 1 and shape[1] > of_keys[1]:
         return [n_bytes * shape[1] // of_keys[1] for n_bytes in both]
-    return both if _is_dequantized(keys) else []
-
-
-def _is_dequantized(value: ir.Value) -> bool:
-    node = value.producer()
-    return node is not None and node.op_type == "DequantizeLinear"
+    return both if is_dequantized(keys) else []
 
 
 def _product(node: ir.Node) -> list[int]:
@@ -65,7 +60,7 @@ def _product(node: ir.Node) -> list[int]:
     shape, of_weight = (_shape(value) if value is not None else () for value in (row, weight))
     if weight is None or node.op_type.startswith("Conv") or not shape or not of_weight or math.prod(shape[:-1]) > 1:
         return [figures.PRODUCT_BYTES]
-    large, wide = math.prod(of_weight) >= figures.SMALL_WEIGHT, _is_dequantized(weight)
+    large, wide = math.prod(of_weight) >= figures.SMALL_WEIGHT, is_dequantized(weight)
     return [figures.PRODUCT_BYTES * (2 if wide else 1)] if large else [figures.PRODUCT_BYTES] * wide
 
 

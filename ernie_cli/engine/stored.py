@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from ..quant import edit, layers
 from ..quant.scheme import Scheme
+from .liveness import is_dequantized
 
 
 def weight_bytes(model: ir.Model, float_bits: int | None = None) -> int:
@@ -57,7 +58,7 @@ def product_bytes(model: ir.Model, scheme: Scheme | None, float_bits: int | None
             narrow = scheme is not None and scheme.weight is not None
             if not narrow or (scheme is not None and scheme.activation):
                 total += tensor.size if narrow else _n_bytes(tensor, float_bits)
-        elif (codes := _codes(weight)) is not None and _codes_in(node.inputs[0]):
+        elif (codes := _codes(weight)) is not None and is_dequantized(node.inputs[0]):
             total += _n_bytes(codes, None)
     return total
 
@@ -74,11 +75,6 @@ def _codes(value: ir.Value) -> ir.TensorProtocol | None:
     """The constant that a value is dequantised from."""
     node = value.producer()
     return node.inputs[0].const_value if node is not None and node.op_type == "DequantizeLinear" and node.inputs[0] is not None else None
-
-
-def _codes_in(value: ir.Value | None) -> bool:
-    node = None if value is None else value.producer()
-    return node is not None and node.op_type == "DequantizeLinear"
 
 
 def _tensors(model: ir.Model) -> list[ir.TensorProtocol]:

@@ -56,17 +56,28 @@ def _build(request: Request, folder: Path, pipe: TextIO) -> dict[str, Any]:
             parsed = time.perf_counter()
             config = configure.configured(trt, builder, made, request)
             config.progress_monitor = _monitor(trt, request, pipe)
-            plan = builder.build_serialized_network(made, config)
+            built = _written(trt, builder, made, config, folder / PLAN)
         except (RuntimeError, TypeError, ValueError, MemoryError) as err:  # what the bindings make of the library's exceptions
             raise _failed(request, [*log.errors, f"{type(err).__name__}: {err}"]) from err
         log.check()
-        if plan is None:
+        if not built:
             raise _failed(request, log.errors)
-        (folder / PLAN).write_bytes(memoryview(plan))
         configure.keep_timings(config, request)
         del parser  # it owned memory that the network pointed to
     seconds = {"parse_seconds": parsed - start, "build_seconds": time.perf_counter() - parsed}
     return {**seconds, "peak_host_bytes": _peak_bytes(), "library": _facts(trt, request), "flags": configure.flags(request)}
+
+
+def _written(trt: Any, builder: Any, network: Any, config: Any, file: Path) -> bool:
+    """Build and write the plan, in pieces where the library can. False where it cannot be built."""
+    file.unlink(missing_ok=True)
+    if not hasattr(builder, "build_serialized_network_to_stream"):  # TensorRT 10
+        plan = builder.build_serialized_network(network, config)
+        return plan is not None and file.write_bytes(memoryview(plan)) > 0
+    writer = listen.writer(trt, file)
+    built = builder.build_serialized_network_to_stream(network, config, writer)
+    writer.check()
+    return bool(built)
 
 
 def _problems(request: Request, folder: Path, pipe: TextIO) -> list[str]:
@@ -108,7 +119,7 @@ def _failed(request: Request, errors: list[str]) -> ErnieError:
         return UsageError(f"--workspace: {console.size(request.workspace)} are too little for this model", "give more, or leave it out")
     if _NO_MEMORY.search(said):
         return ResourceError(f"{request.graph}: memory ran out while it was built: {said}", LESS)
-    return UnsupportedError(f"{request.graph}: TensorRT cannot build it: {said}")
+    return UnsupportedError(f"{request.graph}: TensorRT cannot build it: {said}", network.OTHERWISE)
 
 
 def _tell(pipe: TextIO, **report: Any) -> None:

@@ -52,7 +52,7 @@ def evaluate(model: Model, asked: Question, *, against: Model | None = None) -> 
 
 def is_language(model: Model) -> bool:
     """Whether a model takes token ids and keeps a KV cache: a checkpoint, or what `ernie convert` makes of one."""
-    if model.format in ("hf", "paddle") or model.manifest.get("kv_cache"):
+    if model.format in ("hf", "paddle") or model.manifest.get("kv_cache") or model.told("engine").get("kv_cache"):
         return True
     if model.format != "onnx":
         return False

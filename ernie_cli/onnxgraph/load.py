@@ -35,6 +35,7 @@ def load(model: Model | str | Path, *, known_operators: bool = True) -> ir.Model
         for function in found.functions.values():
             function.sort()
     _complete_calls(found, file)
+    _free(found)
     operators.check(found, str(file), refuse=known_operators)
     return found
 
@@ -49,6 +50,14 @@ def _deserialized(proto: object, file: Path) -> ir.Model:
     for graph in (found.graph, *(function.graph for function in found.functions.values())):
         onnx_ir.external_data.set_base_dir(graph, file.parent)
     return found
+
+
+def _free(model: ir.Model) -> None:
+    """Lengths of −1 and the like, as some exporters write them, become what they mean: any length."""
+    shape = need("onnx_ir").Shape
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if any(isinstance(axis, int) and axis < 0 for axis in value.shape or ()):
+            value.shape = shape([None if isinstance(axis, int) and axis < 0 else axis for axis in value.shape or ()])
 
 
 def _complete_calls(model: ir.Model, file: Path) -> None:

@@ -55,7 +55,10 @@ def plan(model: str | Path, *, to: str, out: Path, options: Options | None = Non
     _check_options(scheme, options)
     source = Model.open(model)
     if source.format not in FORMATS:
-        hint = f"ernie convert {source.path} --to onnx"
+        made_from = source.told("made_from").get("path")
+        hint = (
+            f"ernie convert {source.path} --to onnx" if source.format != "engine" else f"quantise what it was made from: {made_from or '?'}"
+        )
         raise UnsupportedError(f"{source.path} is {source.format}: only {', '.join(FORMATS)} can be quantised", hint)
     if scheme.needs_data and not (options.data or options.scales or options.random_calibration or _embedded(source)):
         raise UsageError(f"{to} needs data: the ranges of activations are measured on it", _SAYS_HOW)

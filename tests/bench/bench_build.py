@@ -100,23 +100,26 @@ def measure(model: Model, folder: Path) -> Figures:
 
 def pairs(foreseen: Prediction, built: builder.Built, said: log.Log) -> dict[str, tuple[int, int]]:
     """Quantity → (predicted, reported)."""
-    activations = zip(foreseen.activation_bytes.items(), said.activation_bytes, strict=True)
+    activations = [*zip(foreseen.activation_bytes.values(), said.activation_bytes, strict=True), (0, 0)]
     return {
         "plan": (foreseen.plan_bytes, built.plan.stat().st_size),
         "weights": (foreseen.weight_bytes, said.weight_bytes),
-        **{f"activations: {name}": (predicted, reported) for (name, predicted), reported in activations},
-        "host memory": (foreseen.host_peak_bytes, built.peak_host_bytes),
+        "activations": activations[0],
+        "of single tokens": activations[1],
+        "memory to build": (foreseen.host_peak_bytes, built.peak_host_bytes),
     }
 
 
-def rows(name: str, figures: Figures) -> list[str]:
-    """Lines of the table: MB, predicted and reported, and by how much the prediction is off."""
-    lines = []
-    for quantity, (predicted, reported) in figures.pairs.items():
-        error = f"{100 * (predicted / reported - 1):+.0f} %" if reported else "–"
-        lines.append(f"| {name} | {quantity} | {predicted / 1e6:.4g} | {reported / 1e6:.4g} | {error} | |")
-    lines[0] = f"{lines[0][:-1]}{figures.seconds:.0f} |"
-    return lines
+def row(name: str, figures: Figures) -> str:
+    """A line of the table: MB, predicted / reported, and by how much the prediction is off."""
+    cells = [
+        f"{predicted / 1e6:.4g} / {reported / 1e6:.4g} ({_off(predicted, reported)})" for predicted, reported in figures.pairs.values()
+    ]
+    return f"| {name} | {' | '.join(cell if cell != '0 / 0 (–)' else '–' for cell in cells)} | {figures.seconds:.0f} |"
+
+
+def _off(predicted: int, reported: int) -> str:
+    return f"{100 * (predicted / reported - 1):+.0f} %" if reported else "–"
 
 
 def main() -> None:
@@ -125,9 +128,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
     told = parser.parse_args()
     print(json.dumps(rounds.machine()), file=sys.stderr)
-    print("| model | figure | predicted MB | reported MB | error | seconds |\n|---|---|---|---|---|---|", flush=True)
+    print("| | plan | weights | activations | of single tokens | memory to build | seconds |\n|---|---|---|---|---|---|---|", flush=True)
     for name in told.only:
-        print("\n".join(rows(name, measure(CASES[name](told.work), told.work / "engines" / name))), flush=True)
+        print(row(name, measure(CASES[name](told.work), told.work / "engines" / name)), flush=True)
 
 
 if __name__ == "__main__":

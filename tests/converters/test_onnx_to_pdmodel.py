@@ -121,7 +121,6 @@ def test_operators_without_a_mapping_are_named_at_once(tmp_path: Path, capsys: p
 EVERY = 9
 
 
-@pytest.mark.slow
 def test_onnx_own_node_tests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is not refused computes what ONNX says."""
     with Child() as child:

@@ -74,7 +74,7 @@ def write_engine(
     device = devices.load("rtx4090")
     chosen = Library(library, "none", version or (RTX if library == "tensorrt-rtx" else FULL), False)
     shapes = Shapes({}, (Profile("default", {"x": ((1, 16), (4, 16), (8, 16))}),))
-    foreseen = predict(source, shapes, device=device)
+    foreseen = predict(source, shapes)
     planned = Plan(
         source, device, chosen, "a test", capabilities, Options(**options), "int8", shapes, foreseen, folder, "key", up_to_date=False
     )

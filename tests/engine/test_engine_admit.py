@@ -251,7 +251,8 @@ _SCRIPT = """
 import json, sys
 from ernie_cli.app import main
 codes = [main(words) for words in json.loads(sys.argv[1])]
-native = [name for name in ("tensorrt", "tensorrt_rtx_bindings", "tensorrt_rtx", "cuda") if name in sys.modules]
+libraries = ("tensorrt", "tensorrt_rtx_bindings", "tensorrt_rtx", "cuda.bindings.runtime", "cuda.cudart")
+native = [name for name in libraries if name in sys.modules]
 print("RESULT", json.dumps([codes, native]))
 """
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from ernie_cli import device, host, nano, route
+from ernie_cli import app, device, host, nano, route
 from ernie_cli.engine import builder, figures, fits, liveness, log, predict, shapes, sizes
 from ernie_cli.engine.options import Options
 from ernie_cli.engine.request import Request
@@ -174,6 +174,15 @@ def test_a_narrower_precision_is_named_where_it_would_do(precision, foresee):
     with pytest.raises(ResourceError) as refused:
         predict.check(foreseen, holding(room + 1), lengths, options)
     assert refused.value.hint == f"these would fit: --precision {precision}"
+
+
+def test_the_command_says_so_before_any_work(decoder, tmp_path, capsys):
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs the TensorRT-RTX wheels: pip install 'ernie-cli[rtx]'")
+    command = ["build", str(decoder.path), "--device", "t4", "--context", "131072", "--batch", "512", "-o", str(tmp_path / "out")]
+    assert app.main(command) == 7
+    said = capsys.readouterr().err
+    assert "error: t4 cannot hold this engine" in said and re.search(r"hint: these would fit: --context \d+, or --batch \d+", said)
+    assert not list(tmp_path.iterdir())
 
 
 def test_where_nothing_helps_a_device_is_named_that_would(foresee):

@@ -37,6 +37,13 @@ def test_a_whole_model(saved: Callable[..., Path]) -> None:
         np.testing.assert_allclose(np.maximum(x @ weights["w"], 0) @ weights["v"], wanted[0], rtol=1e-5)
 
 
+def test_lengths_below_nothing_mean_any(saved: Callable[..., Path]) -> None:
+    proto = mlp()
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    axis = load(saved(proto)).graph.inputs[0].shape[0]
+    assert not isinstance(axis, int) and axis.value is None
+
+
 def unnamed_input(proto: Any) -> None:
     proto.graph.node[1].input[0] = "nothing"
 
