@@ -138,6 +138,7 @@ REFUSED: dict[str, tuple[str, list[str], int, str]] = {
     "no such data": ("vision", ["--shape", "x:1x3x8x8", "--precision", "int8", "--data", "no.npz"], 2, "no such file or folder"),
     "no use of data": ("fixed", ["--precision", "fp16", "--data", "."], 2, "leave --data out"),
     "no cache": ("vision", ["--shape", "x:1x3x8x8", "--precision", "fp8-kv", "--data", "."], 4, "--precision int8-weight"),
+    "no layer": ("vision", ["--shape", "x:1x3x8x8", "--precision", "int4"], 4, "vision: it has no layer that int4 takes"),
     "no size": ("fixed", ["--workspace", "much"], 2, "--workspace 2GB"),
     "no size so large": ("fixed", ["--workspace", "9" * 400], 2, "--workspace 2GB"),
     "level": ("fixed", ["--opt-level", "6"], 2, "--opt-level"),

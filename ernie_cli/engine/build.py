@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from .. import console
-from ..errors import UsageError
+from ..errors import ErnieError, UsageError
 from ..model import Model, fingerprint, write_manifest
 from ..staging import staged
 from . import builder, layers, papers, precision
@@ -35,8 +38,9 @@ def run(plan: Plan, *, force: bool = False) -> Model:
     with staged(plan.out) as folder:
         scratch = folder / "scratch"
         scratch.mkdir()
-        graph = precision.prepare(plan.source, plan.options, scratch)
-        built = builder.build(_request(plan, graph), folder)
+        with _said_of_the_source(plan, scratch):
+            graph = precision.prepare(plan.source, plan.options, scratch)
+            built = builder.build(_request(plan, graph), folder)
         facts = layers.read(built.log, graph.main_file())
         built.log.unlink()
         papers.write(
@@ -46,6 +50,17 @@ def run(plan: Plan, *, force: bool = False) -> Model:
         shutil.rmtree(scratch)
         _sign(plan, folder)
     return Model.open(plan.out)
+
+
+@contextmanager
+def _said_of_the_source(plan: Plan, scratch: Path) -> Iterator[None]:
+    """What is wrong with a graph on its way, which is gone when the message is read, is said of the model it was made of."""
+    try:
+        yield
+    except ErnieError as err:
+        graph = re.compile(re.escape(str(scratch)) + r"/\w+(/model\.onnx)?")
+        err.message, err.hint = (graph.sub(lambda _: str(plan.source.path), text) for text in (err.message, err.hint))
+        raise
 
 
 def _request(plan: Plan, graph: Model) -> Request:

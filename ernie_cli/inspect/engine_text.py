@@ -72,7 +72,7 @@ def memory(told: Mapping[str, Any]) -> RenderableType:
 
 def _compared(name: str, predicted: int, actual: int) -> tuple[str, str, str, str]:
     ratio = predicted / actual if predicted and actual else 1
-    off = "" if not (predicted and actual) else f"{ratio - 1:+.0%}" if 0.1 < ratio < 10 else f"{ratio:.3g} times"
+    off = "" if not (predicted and actual) else f"{ratio - 1:+.0%}" if ratio < 10 else f"{ratio:.3g} times"
     return name, console.size(predicted) if predicted else "", console.size(actual) if actual else "–", off
 
 
