@@ -140,8 +140,18 @@ def abilities(packages: dict[str, Package], gpu: str) -> Iterator[Ability]:
         what = "weights alone, and nothing is measured (--no-measure): models run in onnxruntime"
         yield Ability("quantize", "limited", what, enable_cpu)
         yield Ability("eval", "missing", "models run in onnxruntime", enable_cpu)
+    yield _build(packages["tensorrt"].version if gpu else None, packages["tensorrt_rtx_bindings"].version)
     yield Ability("inspect", "ok", "every format, without its runtime")
     yield _run(runtime, gpu, enable_cpu)
+
+
+def _build(tensorrt: str | None, rtx: str | None) -> Ability:
+    """tensorrt: its version where there is a GPU that it could build for."""
+    if tensorrt:
+        return Ability("build", "ok", f"for this GPU, with TensorRT {tensorrt}")
+    if rtx:
+        return Ability("build", "ok", f"for GPUs that need not be here, with TensorRT-RTX {rtx}")
+    return Ability("build", "missing", "no library that builds engines is installed", "pip install 'ernie-cli[rtx]'")
 
 
 def _run(runtime: Package, gpu: str, enable_cpu: str) -> Ability:

@@ -71,6 +71,21 @@ def test_run(found: dict[str, Package], gpu: str, status: str, enable: str) -> N
     assert (ability.status, ability.enable) == (status, enable)
 
 
+@pytest.mark.parametrize(
+    ("found", "gpu", "why"),
+    [
+        (packages(), "", "no library"),
+        (packages(tensorrt="10.13.3"), "", "no library"),
+        (packages(tensorrt="10.13.3", tensorrt_rtx_bindings="1.7.1"), "", "TensorRT-RTX 1.7.1"),
+        (packages(tensorrt="10.13.3", tensorrt_rtx_bindings="1.7.1"), "NVIDIA L4", "TensorRT 10.13.3"),
+    ],
+    ids=["bare", "no GPU for it", "rtx", "gpu"],
+)
+def test_build(found: dict[str, Package], gpu: str, why: str) -> None:
+    ability = {ability.command: ability for ability in doctor.abilities(found, gpu)}["build"]
+    assert why in ability.why and (ability.status == "ok" or "[rtx]" in ability.enable)
+
+
 def test_convert_without_a_runtime_says_that_it_cannot_check() -> None:
     ability = {ability.command: ability for ability in doctor.abilities(packages(), "")}["convert"]
     assert ability.status == "limited" and "--no-verify" in ability.why and "[cpu]" in ability.enable

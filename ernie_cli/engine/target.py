@@ -13,6 +13,9 @@ from .options import Options
 
 #: What TensorRT-RTX 1.7 compiles for without seeing the GPU: the members of its ComputeCapability.
 RTX = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+#: The oldest that TensorRT builds for since 10.5, and ernie needs 10.12:
+#: https://docs.nvidia.com/deeplearning/tensorrt/latest/getting-started/release-notes-10/10.5.0.html
+OLDEST = (7, 5)
 #: The first that its portable engines are for (NVIDIA's support matrix: Ampere and later).
 PORTABLE = (8, 0)
 
@@ -62,6 +65,8 @@ def _own(device: Device) -> tuple[str, ...]:
 
 
 def _way_out(device: Device) -> str:
+    if _version(str(device.compute_capability)) < OLDEST:
+        return "no release of TensorRT that ernie drives builds for it, but ONNX Runtime runs there: ernie run MODEL --backend onnxruntime"
     there = "run this command there with --engine-library tensorrt (pip install 'ernie-cli[gpu]')"
     if device.board:
         there = "run this command on the board with --engine-library tensorrt: JetPack brings it"
