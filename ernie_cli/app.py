@@ -17,7 +17,7 @@ from . import __version__, console
 from .errors import ErnieError
 
 #: The order is the story that `ernie --help` tells. Each is a module in commands/ with a function of the same name.
-COMMANDS = ("download", "convert", "quantize", "build", "inspect", "run", "eval", "doctor")
+COMMANDS = ("download", "convert", "quantize", "build", "inspect", "run", "eval", "devices", "doctor")
 
 #: click's ClickException, two steps above BadParameter. typer vendors click from 0.27 on: reach it through typer's own name.
 _ClickException: type[Exception] = typer.BadParameter.__mro__[2]
