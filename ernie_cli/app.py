@@ -97,9 +97,11 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(130, "interrupted", "the same command continues where this one stopped, or starts clean")
     except MemoryError as err:
         return _fail(7, f"out of memory: {err}", "a smaller batch or context needs less; `ernie doctor` shows what is free")
-    except BrokenPipeError:
-        # The reader of our stdout has gone (`ernie … | head`): nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit) as err:
+        # The reader of our stdout has gone (`ernie … | head`): nobody is left to tell. Inside a command click makes it exit with 1.
+        if not isinstance(err if isinstance(err, OSError) else err.__context__, BrokenPipeError):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141  # 128 + SIGPIPE, what a shell reports of any program that this happens to
     except OSError as err:
         return _fail_os(err)

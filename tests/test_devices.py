@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -23,3 +25,12 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     by_name = {each["name"]: each for each in found["devices"]}
     assert by_name["t4"]["compute_capability"] == "7.5" and "int4" not in by_name["t4"]["precisions"]
     assert "fp8" in by_name["rtx4090"]["precisions"] and found["here"]["why"]
+
+
+def test_a_reader_that_has_gone() -> None:
+    """`ernie devices | true`: 141, as of any program, and nothing on stderr but the last line."""
+    process = subprocess.Popen([sys.executable, "-m", "ernie_cli", "devices"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert "error" not in process.communicate()[1]
+    assert process.returncode == 141
