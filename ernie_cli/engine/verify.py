@@ -68,6 +68,7 @@ def verify(path: Any) -> Model:
     model = Model.open(path)
     if model.format != "engine":
         raise UnsupportedError(f"{model.path} is {model.format}, no engine", f"ernie build {model.path} makes one")
+    admit.check_digest(model, admit.stamp(model))  # damage is worth knowing on any machine
     if why := why_not(model):
         raise MissingError(f"{model.path} cannot be verified here: {why}", "do it on the device that it was built for")
     try:

@@ -56,6 +56,15 @@ def test_without_a_gpu_the_record_stays_as_it_is(engine: Model, capsys: pytest.C
     assert (engine.path / "ernie.json").read_bytes() == before
 
 
+def test_damage_is_told_on_any_machine(engine: Model, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = engine.main_file()
+    content = bytearray(plan.read_bytes())
+    content[len(content) // 2] ^= 1
+    plan.write_bytes(content)
+    assert main(["build", "--verify", str(engine.path)]) == 3
+    assert "sha256" in capsys.readouterr().err
+
+
 def test_only_engines_are_verified(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="no engine"):
         verify.verify(write_graph(tmp_path / "onnx").path)
