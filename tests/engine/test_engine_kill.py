@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -53,10 +54,11 @@ def ended(process: multiprocessing.Process, begun: Callable[[], bool], wait_s: f
     process.join(wait_s)
     if not process.is_alive():
         return False
-    (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
+    with suppress(ProcessLookupError):  # it ended between the look and the signal
+        (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
     process.join(60)
     assert process.exitcode is not None, "it goes on"
-    return True
+    return process.exitcode != 0
 
 
 def wait_for(nothing: Callable[[], object]) -> None:
