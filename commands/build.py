@@ -95,10 +95,23 @@ def build(
     if verify or refit_from is not None:
         return text.show_again(door.again(source, verify=verify, refit_from=refit_from, out=out))
     chosen = Options(
-        precision, str(data) if data else None, tuple(shape or ()), context, batch, None, engine_library.value, portable, size(workspace),
-        opt_level, str(timing_cache) if timing_cache else None, version_compatible,
-        hardware_compatible.value if hardware_compatible else "", refit, strip_weights, weight_streaming, not no_verify,
-    )  # fmt: skip
+        precision=precision,
+        data=str(data) if data else None,
+        shapes=tuple(shape or ()),
+        context=context,
+        batch=batch,
+        library=engine_library.value,
+        portable=portable,
+        verify=not no_verify,
+        workspace=size(workspace),
+        effort=opt_level,
+        timing_cache=str(timing_cache) if timing_cache else None,
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible.value if hardware_compatible else "",
+        refit=refit,
+        strip_weights=strip_weights,
+        weight_streaming=weight_streaming,
+    )
     target = out or Path(f"{model if model == named.EMBEDDED else source.resolve().stem}-{device}")
     plan = planned(source, device=device, out=target, options=chosen)
     if dry_run:

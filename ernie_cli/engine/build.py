@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from .. import console
@@ -14,7 +14,7 @@ from ..errors import ErnieError, UsageError
 from ..model import Model, fingerprint, write_manifest
 from ..staging import staged
 from . import builder, layers, papers, precision
-from .options import Options
+from .options import Flags, Options
 from .plan import Plan
 from .plan import plan as planned
 from .request import Request
@@ -66,22 +66,14 @@ def _said_of_the_source(plan: Plan, scratch: Path) -> Iterator[None]:
 def _request(plan: Plan, graph: Model) -> Request:
     from . import shapes
 
-    options = plan.options
-    lengths = shapes.shapes(graph, options)  # of the graph that was made, not of the checkpoint
+    lengths = shapes.shapes(graph, plan.options)  # of the graph that was made, not of the checkpoint
     return Request(
         graph=str(graph.main_file()),
         library=plan.library.name,
         capabilities=plan.capabilities,
         fixed=lengths.fixed,
         profiles=lengths.profiles,
-        workspace=options.workspace,
-        effort=options.effort,
-        timing_cache=options.timing_cache,
-        version_compatible=options.version_compatible,
-        hardware_compatible=options.hardware_compatible,
-        refit=options.refit,
-        strip_weights=options.strip_weights,
-        weight_streaming=options.weight_streaming,
+        **{each.name: getattr(plan.options, each.name) for each in fields(Flags)},
     )
 
 

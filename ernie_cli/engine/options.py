@@ -15,15 +15,30 @@ _LARGEST = 1 << 60
 CONTEXT = 1024
 
 
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What the builder is told beside the network. Which library takes which is library.py's table.
+
+    workspace: most bytes of scratch memory on the GPU, None: the library's choice. effort: 0 (quickest) to 5, None: the library's.
+    timing_cache: a file. hardware_compatible: "", "ampere-plus" or "same-capability".
+    """
+
+    workspace: int | None = None
+    effort: int | None = None
+    timing_cache: str | None = None
+    version_compatible: bool = False
+    hardware_compatible: str = ""
+    refit: bool = False
+    strip_weights: bool = False
+    weight_streaming: bool = False
+
+
 @dataclass(frozen=True)
-class Options:
+class Options(Flags):
     """precision: fp32, fp16, bf16 or a scheme of `ernie quantize`; None: as the model is (checkpoints: fp16). data: for schemes that
     calibrate. shapes: "name:min,opt,max", one per input with free axes ("1x3x224x224,4x3x224x224,8x3x224x224").
     context, batch: of ERNIE decoders: cache slots per row, most rows. chunk: most prompt tokens in one step (prefill).
     library: auto, tensorrt or tensorrt-rtx. portable: no one compute capability, but all that the library compiles for.
-    workspace: most bytes of scratch memory on the GPU, None: the library's choice. effort: 0 (quickest) to 5, None: the library's.
-    timing_cache: a file. version_compatible, refit, strip_weights, weight_streaming: flags of the builder.
-    hardware_compatible: "", "ampere-plus" or "same-capability".
     """
 
     precision: str | None = None
@@ -34,14 +49,6 @@ class Options:
     chunk: int | None = None
     library: str = "auto"
     portable: bool = False
-    workspace: int | None = None
-    effort: int | None = None
-    timing_cache: str | None = None
-    version_compatible: bool = False
-    hardware_compatible: str = ""
-    refit: bool = False
-    strip_weights: bool = False
-    weight_streaming: bool = False
     verify: bool = True
 
 

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .options import Flags
 from .shapes import Profile
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(Flags):
     """graph: the .onnx file. library: "tensorrt" or "tensorrt-rtx". capabilities: ("8.9",), () is every one that the library
-    compiles for; `tensorrt` compiles for the GPU at hand alone. fixed: name of an axis → its length. The rest is as in options.py.
+    compiles for; `tensorrt` compiles for the GPU at hand alone. fixed: name of an axis → its length. The flags are those of options.py.
     """
 
     graph: str
@@ -21,14 +22,6 @@ class Request:
     capabilities: tuple[str, ...] = ()
     fixed: Mapping[str, int] = field(default_factory=dict)
     profiles: tuple[Profile, ...] = ()
-    workspace: int | None = None
-    effort: int | None = None
-    timing_cache: str | None = None
-    version_compatible: bool = False
-    hardware_compatible: str = ""
-    refit: bool = False
-    strip_weights: bool = False
-    weight_streaming: bool = False
 
     def as_json(self) -> str:
         """What `from_json` reads."""
