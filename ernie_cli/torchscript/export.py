@@ -23,6 +23,7 @@ from .arrays import flatten, to_array, to_tensor
 from .faults import corrected
 from .finish import finish
 from .free import Free, free_axes, output_axes, rigid
+from .light import without_weights
 from .load import load, said
 from .opsets import opset, uses
 from .signature import Signature, signature
@@ -140,7 +141,7 @@ def _export(subject: Any, told: Signature, axes: Free, outputs: Sequence[TensorS
         for spec in (*axes.specs, *outputs)
         if (open_axes := {at: axis for at, axis in enumerate(spec.shape or ()) if isinstance(axis, str)})
     }
-    with warnings.catch_warnings(record=True) as caught, torch.no_grad(), _no_printing(torch), corrected(number):
+    with warnings.catch_warnings(record=True) as caught, torch.no_grad(), _no_printing(torch), without_weights(), corrected(number):
         warnings.simplefilter("always")
         try:
             torch.onnx.export(
