@@ -97,7 +97,7 @@ def _decoder(engine: Model, graph: Model) -> dict[str, Any]:
 
     session = tensorrt.open(engine)
     try:
-        reference = onnxruntime.open(graph, "cpu", context=session.info.context)
+        reference = onnxruntime.open(graph, "cpu", context=session.info.context, exact=True)
         try:
 
             def expected(tokens: np.ndarray, ends: list[int]) -> np.ndarray:

@@ -76,7 +76,7 @@ def verify(checkpoint: Checkpoint, made: Model, precision: str, *, memory_bytes:
         record = layerwise.check(checkpoint, made, precision)
     else:
         console.info("checking the graph against the source")
-        session = onnxruntime.open(made, "cpu")
+        session = onnxruntime.open(made, "cpu", exact=True)
         try:
             record = parity.check_decoder(
                 session, lambda tokens, ends: reference.logits(checkpoint, tokens, ends), precision, reference="numpy, float32"

@@ -42,12 +42,14 @@ def open(
     batch: int = 1,
     context: int | None = None,
     threads: int | None = None,
+    exact: bool = False,
     tensorrt: bool = False,
 ) -> Session:
     """Open a decoder graph.
 
     device: auto, cpu, cuda, cuda:N or this machine's profile. context: most tokens per row (default: what the model was made for,
-    at most 4096). threads: default one per core this process may use. tensorrt: its provider goes before CUDA's.
+    at most 4096). threads: default one per core this process may use. exact: see create_session; for checks of the file as it stands.
+    tensorrt: its provider goes before CUDA's.
     Raises UnsupportedError for graphs that are no decoder, InputError for broken files, MissingError where onnxruntime or the GPU
     that was named is not here.
     """
@@ -60,7 +62,7 @@ def open(
     *tries, last = _tries(wanted, device)
     for each in tries:
         try:
-            return _opened(file, each, info, threads)
+            return _opened(file, each, info, threads, exact)
         except ErnieError as err:
             if isinstance(err, UsageError):
                 raise
@@ -70,7 +72,7 @@ def open(
                 console.warn(f"{err.message}; computing on the processor")
     if wanted.kind != last.kind:
         last = replace(last, why=f"{wanted.title} does not run it")
-    return _opened(file, last, info, threads)
+    return _opened(file, last, info, threads, exact)
 
 
 def _tries(wanted: Place, device: str) -> Iterator[Place]:
@@ -82,9 +84,9 @@ def _tries(wanted: Place, device: str) -> Iterator[Place]:
         yield HOST
 
 
-def _opened(file: Path, where: Place, info: SessionInfo, threads: int | None) -> DecoderSession:
+def _opened(file: Path, where: Place, info: SessionInfo, threads: int | None, exact: bool) -> DecoderSession:
     """A session there that has run, if on a GPU: what a GPU cannot do shows at the first steps only."""
-    session, found = create_session(file, where, threads, exact=False)
+    session, found = create_session(file, where, threads, exact=exact)
     vocabulary = _vocabulary(session, file)
     info = replace(info, device=found.title, vocab_size=vocabulary, why=found.why)
     rows = StaticRows if "positions" in [value.name for value in session.get_inputs()] else GrowingRows

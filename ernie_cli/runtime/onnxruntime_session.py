@@ -36,7 +36,8 @@ def create_session(
 
     device: as `place` takes it, or the place itself. With "auto", a GPU whose libraries do not load is left alone, and that is said.
     graph: what to run in the place of what `file` holds; weights in other files stay where they are, beside `file`.
-    exact=False: int8 activations may be held in unsigned codes, at least as fine as the file's, which x86 kernels need to be quick.
+    exact=False: what is computed may be rewritten for the processor: int8 activations in unsigned codes, at least as fine as the file's,
+    which x86 kernels need to be quick, and query heads that share keys as rows of one.
     Raises MissingError, InputError, UnsupportedError or ResourceError in place of onnxruntime's own exceptions.
     """
     where = device if isinstance(device, Place) else place(device)
@@ -68,6 +69,8 @@ def _session(file: Path, where: Place, threads: int | None, graph: ir.Model | No
         if "vnni" not in " ".join(host.cpu().features):
             # Without VNNI x86 sums int8 products in 16 bits, which overflow. onnxruntime 1.31 breaks weight-only graphs with this option.
             options.add_session_config_entry("session.x64quantprecision", "1")
+    if where.kind == "cpu" and not exact:
+        graph = _joined(file, graph)
     if graph is not None:
         _beside(options, file)
     source = str(file) if graph is None else serialised(graph)
@@ -97,6 +100,16 @@ def _unsigned(file: Path, graph: ir.Model | None) -> ir.Model | None:
     if graph is None:
         return rewritten(file)
     return graph if make_unsigned(graph) else None
+
+
+def _joined(file: Path, graph: ir.Model | None) -> ir.Model | None:
+    """The graph with an attention that reads shared keys once (see shared_heads.py); what was given where there is none to change."""
+    from . import shared_heads
+
+    if graph is None:
+        return shared_heads.rewritten(file)
+    shared_heads.join(graph)
+    return graph
 
 
 def _again(file: Path, graph: ir.Model | None, options: Any, err: Exception) -> str | bytes | None:

@@ -4,7 +4,7 @@
 
 The peers' environment holds onnxruntime-genai, torch and transformers, the other one llama-cpp-python; see RESULTS.md.
 Every run starts from the checkpoint; no quality is measured on the way, which the peer does not do either. 128 prompt tokens,
-64 new ones, all cores.
+64 new ones, all cores; genai also with as many threads as it takes by itself.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def making(source: Path, peer: Path, work: Path, python: str) -> dict[str, Calla
 def decoding(work: Path, python: str, llama: str | None, sizes: list[str]) -> dict[str, Callable[[], rounds.Sample]]:
     """The results at work, one process each."""
     commands = {f"ernie {name}": [sys.executable, str(HERE / "decode_ours.py"), str(work / _folder(name)), *sizes] for name in SCHEMES}
-    commands["genai int4"] = [python, str(HERE / "decode_genai.py"), str(work / "genai-int4"), *sizes]
+    for threads in ("0", sizes[2]):
+        label = "genai int4, " + (f"{threads} threads" if threads != "0" else "its own number of threads")
+        commands[label] = [python, str(HERE / "decode_genai.py"), str(work / "genai-int4"), *sizes[:2], threads]
     for kind in ("Q4_0", "Q8_0") if llama else ():
         commands[f"llama.cpp {kind}"] = [str(llama), str(HERE / "decode_llama.py"), str(work / "checkpoint"), kind, *sizes]
     return {name: partial(rounds.printed, command) for name, command in commands.items()}
@@ -85,7 +87,7 @@ def main() -> None:
     for name in SCHEMES:
         for peer_name in (each for each in run if not each.startswith("ernie")):
             faster = {key: run[f"ernie {name}"][key] / run[peer_name][key] for key in ("decode", "prefill")}
-            print(f"{name} / {peer_name}, {host.cores()} threads each: decode {faster['decode']:.2f}x, prefill {faster['prefill']:.2f}x")
+            print(f"{name}, {host.cores()} threads / {peer_name}: decode {faster['decode']:.2f}x, prefill {faster['prefill']:.2f}x")
 
 
 if __name__ == "__main__":

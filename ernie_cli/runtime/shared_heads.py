@@ -1,0 +1,123 @@
+"""Query heads that share keys and values, as rows of one head: the same numbers, from an Attention that reads both once.
+
+ONNX Runtime on processors (1.25 to 1.31) computes head by head. With 16 query heads over 2 of keys, one token's attention in 18 layers
+took 0.85 instead of 1.7 ms at 256 slots and 2.8 instead of 6.6 ms at 1024 (2 cores). In the file heads stay heads: a lone token's are one
+kernel in TensorRT that way, and would need copies of the keys the other. So the graph is rewritten in memory when a session is opened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+#: Larger files hold weights of their own, which a graph in memory would have to carry; `ernie convert` puts them beside it.
+_MOST_BYTES = 256 << 20
+#: What changes neither the shape nor the heads of its first input.
+_SAME_SHAPE = ("TensorScatter", "ScatterND", "DequantizeLinear", "QuantizeLinear", "Cast")
+
+
+def rewritten(file: Path) -> ir.Model | None:
+    """The graph of `file` with shared heads joined; None where it has none. Weights in other files stay there."""
+    if file.stat().st_size > _MOST_BYTES:
+        return None
+    model = ir.load(file)
+    return model if join(model) else None
+
+
+def join(model: ir.Model) -> int:
+    """Rewrite every Attention whose query heads outnumber its key heads, in place. Returns how many there were.
+
+    query [B, n, S, d] becomes [B, g, n/g·S, d] without moving a number, its mask [B, 1, S, T] is repeated n/g times. Taken are those that
+    graph/cache.py writes for a static cache: the mask says all, neither `is_causal` nor past keys count rows.
+    """
+    repeated: dict[tuple[ir.Value, int], ir.Value] = {}
+    found = [(node, heads) for node in model.graph if (heads := _heads(node)) is not None]
+    for node, heads in found:
+        query, mask = node.inputs[0], node.inputs[3]
+        assert query is not None and mask is not None
+        share, readers = heads.queries // heads.keys, list(node.outputs[0].uses())
+        if (mask, share) not in repeated:
+            tile = _node(model.graph, "Tile", mask, f"{mask.name}.repeated", [1, 1, share, 1])
+            model.graph.insert_before(node, tile)
+            repeated[mask, share] = tile.outputs[0]
+        rows = _node(model.graph, "Reshape", query, f"{node.name}.rows", [0, heads.keys, -1, heads.width])
+        back = _node(model.graph, "Reshape", node.outputs[0], f"{node.name}.heads", [0, heads.queries, -1, heads.value_width])
+        model.graph.insert_before(node, rows)
+        model.graph.insert_after(node, back)
+        node.replace_input_with(0, rows.outputs[0])
+        node.replace_input_with(3, repeated[mask, share])
+        node.outputs[0].shape = None
+        for reader, at in readers:
+            reader.replace_input_with(at, back.outputs[0])
+    return len(found)
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """How many of queries and of keys, and how wide they are."""
+
+    queries: int
+    keys: int
+    width: int
+    value_width: int
+
+
+def _heads(node: ir.Node) -> _Heads | None:
+    """Those of an Attention that can be rewritten; None for every other node."""
+    if node.op_type != "Attention" or node.domain not in ("", "ai.onnx") or len(node.outputs) != 1 or len(node.inputs) != 4:
+        return None
+    query, keys, values, mask = node.inputs
+    if node.attributes or query is None or keys is None or values is None or mask is None or not _for_all_heads(mask):
+        return None
+    queries, of_keys, of_values = _heads_of_query(query), _lengths(keys), _lengths(values)
+    if not queries or of_keys is None or of_values is None or queries <= of_keys[0] or queries % of_keys[0]:
+        return None
+    return _Heads(queries, of_keys[0], of_keys[1], of_values[1])
+
+
+def _heads_of_query(query: ir.Value) -> int:
+    """n of a query that a Reshape splits and a Transpose turns: [B, S, n·d] → [B, n, S, d]; 0 where it came another way."""
+    turn = query.producer()
+    if turn is None or turn.op_type != "Transpose" or list(turn.attributes.get_ints("perm", [])) != [0, 2, 1, 3]:
+        return 0
+    split = turn.inputs[0].producer() if turn.inputs[0] is not None else None
+    lengths = _constant(split.inputs[1]) if split is not None and split.op_type == "Reshape" else []
+    return max(0, lengths[2]) if len(lengths) == 4 else 0
+
+
+def _lengths(cache: ir.Value) -> tuple[int, int] | None:
+    """(heads, width) of keys or values [B, g, T, d]."""
+    while cache.shape is None and (maker := cache.producer()) is not None and maker.op_type in _SAME_SHAPE and maker.inputs[0] is not None:
+        cache = maker.inputs[0]
+    if cache.shape is None or len(cache.shape) != 4 or not isinstance(cache.shape[1], int) or not isinstance(cache.shape[3], int):
+        return None
+    return cache.shape[1], cache.shape[3]
+
+
+def _for_all_heads(mask: ir.Value) -> bool:
+    """Whether a mask is `slots <= rows` with rows [B, 1, S, 1], or the last token's part of it."""
+    maker = mask.producer()
+    if maker is not None and maker.op_type == "Gather" and maker.attributes.get_int("axis", 0) == 2 and maker.inputs[0] is not None:
+        maker = maker.inputs[0].producer()
+    if maker is None or maker.op_type != "LessOrEqual" or maker.inputs[1] is None:
+        return False
+    rows = maker.inputs[1].producer()
+    return rows is not None and rows.op_type == "Unsqueeze" and _constant(rows.inputs[1]) == [1, 3]
+
+
+def _constant(value: ir.Value | None) -> list[int]:
+    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    return [] if tensor is None else [int(number) for number in tensor.numpy().reshape(-1)]
+
+
+def _node(graph: ir.Graph, op_type: str, value: ir.Value, name: str, numbers: list[int]) -> ir.Node:
+    """A node that takes `value` and constant lengths."""
+    tensor = ir.tensor(np.array(numbers, np.int64), name=f"{name}.lengths")
+    lengths = ir.Value(name=tensor.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape([len(numbers)]), const_value=tensor)
+    graph.register_initializer(lengths)
+    node = ir.node(op_type, [value, lengths], name=name)
+    node.outputs[0].name = name
+    return node

@@ -1,0 +1,83 @@
+"""The attention that `ernie run` opens on a processor gives what the file's own gives, in every shape a decoder is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from small_decoder import HEADS, KV_HEADS, LAYERS, write_checkpoint
+
+from ernie_cli import route
+from ernie_cli.model import Model
+from ernie_cli.quant.cache import cache_values, quantize_cache
+from ernie_cli.runtime import onnxruntime, shared_heads
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("shared") / "hf")
+
+
+def converted(checkpoint: Path, out: Path, **how: object) -> Model:
+    return route.convert(checkpoint, to="onnx", out=out, options=route.Options(verify=False, **how))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("all_logits", [False, True])
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_prompts_chunks_and_rows_at_places_of_their_own(
+    checkpoint: Path, tmp_path: Path, dtype: str, all_logits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[int] = []
+    join = shared_heads.join
+    monkeypatch.setattr(shared_heads, "join", lambda graph: joined.append(join(graph)) or joined[-1])
+    model = converted(checkpoint, tmp_path / "onnx", dtype=dtype, all_logits=all_logits)
+    before = model.main_file().read_bytes()
+    rng = np.random.default_rng(0)
+    chunks = [rng.integers(3, 320, (2, count)) for count in (7, 1, 1, 20, 1)]
+    seen = []
+    for exact in (True, False):
+        session = onnxruntime.open(model, "cpu", batch=2, context=128, exact=exact)
+        steps = [session.step(chunks[0])]
+        session.truncate(1, 3)  # from here on the second row stands four tokens behind
+        seen.append([*steps, *(session.step(chunk) for chunk in chunks[1:])])
+        session.close()
+    for got, want in zip(seen[1], seen[0], strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=(1e-5 if dtype == "fp32" else 2e-2) * np.abs(want).max())
+    assert model.main_file().read_bytes() == before and joined == [LAYERS]
+
+
+def test_every_layer_is_joined_and_the_mask_repeated_once_for_all_but_the_last(checkpoint: Path, tmp_path: Path) -> None:
+    graph = ir.load(converted(checkpoint, tmp_path / "onnx").main_file())
+    nodes = len(list(graph.graph))
+    assert shared_heads.join(graph) == LAYERS
+    assert [node.op_type for node in graph.graph].count("Tile") == 2  # the last block's is one token's
+    assert len(list(graph.graph)) == nodes + 2 * LAYERS + 2
+    shapes = [reader.inputs[1].const_value.numpy().tolist() for reader in graph.graph if str(reader.name).endswith(".attention.rows")]  # type: ignore[union-attr]
+    assert shapes == [[0, KV_HEADS, -1, 32]] * LAYERS
+    assert shared_heads.join(graph) == 0, "it is done once"
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_narrow_caches_are_seen_through(checkpoint: Path, tmp_path: Path, kind: str) -> None:
+    graph = ir.load(converted(checkpoint, tmp_path / "onnx").main_file())
+    quantize_cache(graph, kind, dict.fromkeys(cache_values(graph), 0.05))
+    assert shared_heads.join(graph) == LAYERS
+
+
+def test_what_counts_rows_or_shares_nothing_stays(checkpoint: Path, tmp_path: Path) -> None:
+    growing = ir.load(converted(checkpoint, tmp_path / "growing", kv_cache="growing").main_file())
+    assert shared_heads.join(growing) == 0
+    assert HEADS > KV_HEADS
+    for change in ("causal", "mask per head", "another order"):
+        graph = ir.load(converted(checkpoint, tmp_path / change).main_file())
+        for node in list(graph.graph):
+            if node.op_type == "Attention" and change == "causal":
+                node.attributes["is_causal"] = ir.AttrInt64("is_causal", 1)
+            elif node.op_type == "LessOrEqual" and change == "mask per head":
+                node.replace_input_with(1, ir.Value(name="rows"))
+            elif node.op_type == "Transpose" and change == "another order":
+                node.attributes["perm"] = ir.AttrInt64s("perm", [0, 1, 2, 3])
+        assert shared_heads.join(graph) == 0, change
+    assert shared_heads.rewritten(tmp_path / "growing" / "model.onnx") is None
