@@ -13,11 +13,12 @@ from typing import Any
 
 from ernie_cli import console
 from ernie_cli.coverage import OpUse, refuse
+from ernie_cli.digest import flushed_facts_of
 from ernie_cli.errors import ErnieError, InputError, MissingError, ResourceError, UnsupportedError
 from ernie_cli.model import Model, write_manifest
 from ernie_cli.onnxgraph import lower
 from ernie_cli.onnxgraph.load import load
-from ernie_cli.onnxgraph.write import constant_bytes, entry, save
+from ernie_cli.onnxgraph.write import constant_bytes, save
 from ernie_cli.pdmodel.child import Child, Crashed, Failed, installed
 from ernie_cli.pdmodel.ops import table
 from ernie_cli.route import Options
@@ -55,7 +56,7 @@ def convert(model: Model, out: Path, options: Options) -> Model:
             raise _translated(err, model) from err
     if left := [spec.name for spec in inputs if spec.name not in kept]:
         console.warn(f"no output depends on the inputs {', '.join(left)}: the program has none of that name")
-    files = {path.name: entry(path) for path in sorted(out.iterdir())}
+    files = {path.name: flushed_facts_of(path) for path in sorted(out.iterdir())}
     return write_manifest(
         out,
         format="pdmodel",

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ..digest import facts_of
 from ..staging import MANIFEST
-from .stream import facts_of
 
 #: Weights in any form (of this or another framework) and what belongs to them.
 _WEIGHTS = (

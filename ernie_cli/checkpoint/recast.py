@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import console
+from ..digest import facts_of
 from ..errors import InputError
 from ..model import Model, read_json, write_manifest
 from ..staging import write_file
@@ -21,7 +22,6 @@ from .quote import short
 from .reader import Checkpoint
 from .safetensors_file import DTYPES
 from .spelling import config_json, tokenizer_config_json
-from .stream import facts_of
 from .writer import write_checkpoint
 
 if TYPE_CHECKING:

@@ -126,19 +126,3 @@ class HashedFile:
             self._file.close()
         if error is None:
             self.facts = {"size": self._written, "sha256": self._digest.hexdigest()}
-
-
-def facts_of(path: Path) -> dict[str, Any]:
-    """{size, sha256} of a small file, as the manifest lists it."""
-    data = path.read_bytes()
-    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def sha256_of(path: Path, advance: Callable[[float], object] = lambda _: None) -> str:
-    """The sha256 of a file of any size, read in pieces; `advance` hears how many bytes each had."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while chunk := handle.read(1 << 20):
-            digest.update(chunk)
-            advance(len(chunk))
-    return digest.hexdigest()

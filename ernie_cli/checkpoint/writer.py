@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..digest import facts_of
 from ..staging import write_file
 from .safetensors_file import DTYPES
 from .shards import INDEX, SINGLE
-from .stream import HashedFile, facts_of
+from .stream import HashedFile
 
 _WIDTH_ORDER = {name: rank for rank, name in enumerate(DTYPES)}
 

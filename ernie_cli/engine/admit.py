@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import console
-from ..checkpoint.stream import sha256_of
+from ..digest import sha256_of
 from ..errors import InputError, MissingError
 from ..model import Model
 from ..staging import MANIFEST

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import console, named
-from ..checkpoint.stream import sha256_of
+from ..digest import sha256_of
 from ..errors import ErnieError, InputError
 from ..model import Model, fingerprint
 from ..staging import safe_join

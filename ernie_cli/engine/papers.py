@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import console
 from ..checkpoint.carry import carry
-from ..checkpoint.stream import sha256_of
+from ..digest import sha256_of
 from ..model import Model, fingerprint, read_json, write_manifest
 from ..onnxgraph.proto import nodes, parse, text
 from ..quant.report.files import weight_files

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import nvml
-from ..checkpoint.stream import sha256_of
+from ..digest import sha256_of
 from ..errors import MissingError, UnsupportedError
 from ..model import Model, fingerprint, write_manifest
 from ..staging import MANIFEST, staged

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import onnx_ir as ir
 
 from .. import __version__, console
 from ..checkpoint import Checkpoint
-from ..staging import fsync
+from ..digest import flushed_facts_of
 from . import weights
 from .builder import Builder
 from .cache import CACHES
@@ -59,16 +58,10 @@ def export(checkpoint: Checkpoint, out: Path, *, dtype: str, kv_cache: str, all_
     if total < EMBED_BYTES:
         files = _embed(model, out)
     ir.save(model, out / GRAPH_FILE)
-    fsync(out / GRAPH_FILE)
-    return Exported(cache.opset, {**files, **_entry(out / GRAPH_FILE)}, total)
+    return Exported(cache.opset, {**files, GRAPH_FILE: flushed_facts_of(out / GRAPH_FILE)}, total)
 
 
 def _embed(model: ir.Model, out: Path) -> dict[str, Any]:
     ir.external_data.load_to_model(model)
     (out / DATA_FILE).unlink()
     return {}
-
-
-def _entry(path: Path) -> dict[str, dict[str, Any]]:
-    data = path.read_bytes()
-    return {path.name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import console
-from ..checkpoint.stream import sha256_of
+from ..digest import sha256_of
 from ..engine import header, record
 from ..engine.command import rebuild
 from ..model import Model

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import console
-from ..checkpoint.stream import sha256_of
+from ..digest import sha256_of
 from ..errors import InputError
 from ..model import Model, fingerprint, read_manifest
 from ..staging import MANIFEST, safe_join

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..digest import flushed_facts_of
 from ..errors import InputError, UnsupportedError
 from ..need import need
-from ..staging import fsync
 from .proto import AGAIN
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def save(model: ir.Model, folder: Path, name: str = "model.onnx") -> dict[str, d
         kind = UnsupportedError if "2GB" in str(err) or "exceeds maximum protobuf" in str(err) else InputError
         raise kind(f"{folder / name}: cannot be written: {reason[0] if reason else type(err).__name__}", AGAIN) from err
     written = [name, *([f"{name}.data"] if (folder / f"{name}.data").is_file() else [])]
-    return {file: entry(folder / file) for file in written}
+    return {file: flushed_facts_of(folder / file) for file in written}
 
 
 def constant_bytes(model: ir.Model) -> int:
@@ -70,13 +69,3 @@ def _aligned(save: Any) -> dict[str, int]:
     import inspect
 
     return {"alignment": _ALIGNMENT_BYTES} if "alignment" in inspect.signature(save).parameters else {}
-
-
-def entry(path: Path) -> dict[str, Any]:
-    """{size, sha256} of a file, which is flushed to disk first. Read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        for piece in iter(lambda: handle.read(1 << 20), b""):
-            digest.update(piece)
-    fsync(path)
-    return {"size": path.stat().st_size, "sha256": digest.hexdigest()}

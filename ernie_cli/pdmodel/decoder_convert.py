@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..checkpoint import Checkpoint
-from ..checkpoint.stream import facts_of
+from ..digest import facts_of
 from ..errors import ErnieError
 from ..model import Model
 from ..parity.checkpoints import finish

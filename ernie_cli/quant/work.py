@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from .. import console
 from ..checkpoint.carry import carry
-from ..checkpoint.stream import facts_of
+from ..digest import facts_of
 from ..errors import UnsupportedError
 from ..model import Model, write_manifest
 from . import activations, budget, cache, edit, layers, measured, search, smooth, tables, write

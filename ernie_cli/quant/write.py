@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..checkpoint.stream import HashedFile
-from ..onnxgraph import write as plain
+from ..digest import flushed_facts_of
 from ..onnxgraph.write import EMBED_BYTES
 from .codes import Codes
 from .layers import floats
@@ -61,7 +61,7 @@ def save(
         data.unlink()
         files = {}
     ir.save(model, folder / name)
-    return {**files, name: plain.entry(folder / name)}
+    return {**files, name: flushed_facts_of(folder / name)}
 
 
 def _point(value: ir.Value, data: Path, start: int, length: int) -> None:

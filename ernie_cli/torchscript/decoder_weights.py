@@ -5,7 +5,6 @@ Peak memory: one copy of the weights in the type asked for, plus the largest ten
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from .. import console
 from ..checkpoint import Checkpoint
+from ..digest import facts_of
 from ..errors import ResourceError
 from ..need import need
 from ..staging import fsync
@@ -51,7 +51,7 @@ def save(checkpoint: Checkpoint, out: Path, *, dtype: str, all_logits: bool) -> 
     except RuntimeError as err:  # torch has no classes of its own for these
         raise _translated(err, file) from err
     fsync(file)
-    return {FILE: _facts(file)}
+    return {FILE: facts_of(file)}
 
 
 def fill(module: torch.nn.Module, checkpoint: Checkpoint) -> None:
@@ -76,14 +76,6 @@ def as_torch(array: np.ndarray) -> torch.Tensor:
         if array.dtype == ml_dtypes.bfloat16:
             return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(array)
-
-
-def _facts(file: Path) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    with file.open("rb") as handle:
-        while chunk := handle.read(4 << 20):
-            digest.update(chunk)
-    return {"size": file.stat().st_size, "sha256": digest.hexdigest()}
 
 
 def _translated(err: RuntimeError, file: Path) -> Exception:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..digest import flushed_facts_of
 from ..errors import UnsupportedError
 from ..need import need
 from ..onnxgraph import write
@@ -26,7 +27,7 @@ def finish(folder: Path, name: str, inputs: Sequence[TensorSpec], simplify: bool
     wrong = any(value.startswith(f"{INNER}.") for value in model.graph.initializers)
     missing = [spec for spec in inputs if spec.name not in {value.name for value in model.graph.inputs}]
     if not (loose or wrong or missing or simplify):
-        return {name: write.entry(folder / name)}
+        return {name: flushed_facts_of(folder / name)}
     for value in list(model.graph.initializers.values()):
         if value.name.startswith(f"{INNER}."):
             value.name = value.name[len(INNER) + 1 :]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from .. import console
 from ..coverage import OpUse, refuse
+from ..digest import facts_of
 from ..errors import InputError, UnsupportedError
 from ..model import Model, write_manifest
 from ..need import need
@@ -37,7 +37,7 @@ def convert(model: Model, out: Path, options: Options) -> Model:
         console.detail(f"expanded into simpler operators: {', '.join(sorted(expanded))}")
     file = out / FILE
     module.save(_compiled(written, model), written, file)
-    files = {FILE: {"size": file.stat().st_size, "sha256": _sha256(file)}}
+    files = {FILE: facts_of(file)}
     return write_manifest(out, format="torchscript", precision=_precision(written), files=files, main=FILE, inputs=inputs, outputs=outputs)
 
 
@@ -101,11 +101,3 @@ def _precision(written: Written) -> str:
         if name in _PRECISIONS:
             bytes_of[name] = bytes_of.get(name, 0) + int(tensor.nbytes)
     return _PRECISIONS[max(bytes_of, key=lambda name: bytes_of[name])] if bytes_of else ""
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as handle:
-        while chunk := handle.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

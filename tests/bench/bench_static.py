@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 from onnxruntime import quantization
 
 from ernie_cli.model import Model
@@ -74,6 +75,8 @@ def measured(model: Path, against: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path)
+    if onnx.defs.onnx_opset_version() < 24:
+        raise SystemExit(f"onnx {onnx.__version__} does not know opset 24: the peer would leave activations in float and look better")
     work = parser.parse_args().work or Path(tempfile.mkdtemp(prefix="static-"))
     source = work / "onnx"
     ernie = [sys.executable, "-m", "ernie_cli"]
