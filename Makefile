@@ -76,6 +76,7 @@ bench: $(VENV)/.ready-for-tests  ## time ernie beside its peers: make bench PEER
 	$(BIN)/python tests/bench/bench_fused.py --work $(WORK)
 	$(BIN)/python tests/bench/bench_quality.py --work $(WORK)
 	$(BIN)/python tests/bench/bench_quantize.py --work $(WORK) --peer-python $(PEER_PYTHON)
+	$(BIN)/python tests/bench/bench_heads.py --model $(WORK)/quantised-int4-128
 	$(BIN)/python tests/bench/bench_vision.py --work $(WORK)
 	$(BIN)/python tests/bench/bench_build.py --work $(WORK)
 
