@@ -6,10 +6,8 @@ costs nothing only where codes end at 0. So the portable graph is rewritten in m
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -31,15 +29,6 @@ class _Pair:
         given = self.quantize.inputs[0]
         assert given is not None
         return given
-
-
-def rewritten(file: Path) -> ir.Model | None:
-    """The graph of `file` with unsigned pairs; None where it has no signed ones. Weights in other files stay there."""
-    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if content.find(b"QuantizeLinear") < 0:
-            return None
-    model = ir.load(file)
-    return model if make_unsigned(model) else None
 
 
 def make_unsigned(model: ir.Model, *, finer: bool = True) -> int:

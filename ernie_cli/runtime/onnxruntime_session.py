@@ -5,6 +5,7 @@ Which place is place.py's; what the sessions are used for is onnxruntime.py's an
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from .place import CUDA, HOST, Place, choose, load_libraries
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+#: A graph is handed over in memory as one message, which may have 2 GB; `ernie` keeps larger weights beside it.
+_MOST_BYTES = 1 << 30
 
 
 def place(device: str, *, tensorrt: bool = False) -> Place:
@@ -64,13 +68,11 @@ def _session(file: Path, where: Place, threads: int | None, graph: ir.Model | No
     # Scales per channel are spread over the longest blocks there are, not over blocks of 32, whose scales cost as much as the arithmetic.
     options.add_session_config_entry("session.qdq_matmulnbits_block_size", "-1")
     placement.record(options, where)
-    if where.kind == "cpu" and not exact and (unsigned := _unsigned(file, graph)) is not None:
-        graph = unsigned
-        if "vnni" not in " ".join(host.cpu().features):
+    if where.kind == "cpu" and not exact:
+        graph, unsigned = _suited(file, graph)
+        if unsigned and "vnni" not in " ".join(host.cpu().features):
             # Without VNNI x86 sums int8 products in 16 bits, which overflow. onnxruntime 1.31 breaks weight-only graphs with this option.
             options.add_session_config_entry("session.x64quantprecision", "1")
-    if where.kind == "cpu" and not exact:
-        graph = _joined(file, graph)
     if graph is not None:
         _beside(options, file)
     source = str(file) if graph is None else serialised(graph)
@@ -93,22 +95,33 @@ def _beside(options: Any, file: Path) -> None:
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
 
 
-def _unsigned(file: Path, graph: ir.Model | None) -> ir.Model | None:
-    """The graph with pairs that x86 kernels are quick at (see quant/activations_unsigned.py); None where it has none to change."""
-    from ..quant.activations_unsigned import make_unsigned, rewritten
+def _suited(file: Path, given: ir.Model | None) -> tuple[ir.Model | None, bool]:
+    """The graph as processors are quick at it, None where `file` is that already; and whether it now has unsigned pairs.
 
-    if graph is None:
-        return rewritten(file)
-    return graph if make_unsigned(graph) else None
-
-
-def _joined(file: Path, graph: ir.Model | None) -> ir.Model | None:
-    """The graph with an attention that reads shared keys once (see shared_heads.py); what was given where there is none to change."""
+    See quant/activations_unsigned.py and shared_heads.py. `given` is changed in place.
+    """
+    from ..quant.activations_unsigned import make_unsigned
     from . import shared_heads
 
+    graph = given or _rewritable(file)
     if graph is None:
-        return shared_heads.rewritten(file)
-    shared_heads.join(graph)
+        return None, False
+    unsigned, joined = make_unsigned(graph), shared_heads.join(graph)
+    return (graph if given or unsigned or joined else None), bool(unsigned)
+
+
+def _rewritable(file: Path) -> ir.Model | None:
+    """The graph of `file` where it may hold what `_suited` changes; weights in other files stay there."""
+    try:
+        if not 0 < file.stat().st_size <= _MOST_BYTES:
+            return None
+        with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(b"QuantizeLinear") < 0 and content.find(b"Attention") < 0:
+                return None
+        graph: ir.Model = need("onnx_ir").load(file)
+    except Exception as err:  # noqa: BLE001 no common base: OSError, protobuf's, onnx-ir's, ValueError …
+        console.detail(f"opened as it stands: {type(err).__name__}: {err}")  # onnxruntime says what is wrong with it
+        return None
     return graph
 
 

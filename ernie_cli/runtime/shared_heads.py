@@ -8,23 +8,12 @@ of the keys the other. So the graph is rewritten in memory when a session is ope
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
-#: Larger files hold weights of their own, which a graph in memory would have to carry; `ernie convert` puts them beside it.
-_MOST_BYTES = 256 << 20
 #: What changes neither the shape nor the heads of its first input.
 _SAME_SHAPE = ("TensorScatter", "ScatterND", "DequantizeLinear", "QuantizeLinear", "Cast")
-
-
-def rewritten(file: Path) -> ir.Model | None:
-    """The graph of `file` with shared heads joined; None where it has none. Weights in other files stay there."""
-    if file.stat().st_size > _MOST_BYTES:
-        return None
-    model = ir.load(file)
-    return model if join(model) else None
 
 
 def join(model: ir.Model) -> int:

@@ -10,6 +10,7 @@ import pytest
 from small_decoder import HEADS, KV_HEADS, LAYERS, write_checkpoint
 
 from ernie_cli import route
+from ernie_cli.errors import InputError
 from ernie_cli.model import Model
 from ernie_cli.quant.cache import cache_values, quantize_cache
 from ernie_cli.runtime import onnxruntime, shared_heads
@@ -80,4 +81,16 @@ def test_what_counts_rows_or_shares_nothing_stays(checkpoint: Path, tmp_path: Pa
             elif node.op_type == "Transpose" and change == "another order":
                 node.attributes["perm"] = ir.AttrInt64s("perm", [0, 1, 2, 3])
         assert shared_heads.join(graph) == 0, change
-    assert shared_heads.rewritten(tmp_path / "growing" / "model.onnx") is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbled", "empty"])
+def test_a_damaged_file_is_told_as_one(checkpoint: Path, tmp_path: Path, damage: str) -> None:
+    """Whoever reads the graph before onnxruntime does leaves the complaint to it."""
+    model = converted(checkpoint, tmp_path / "onnx")
+    whole = model.main_file().read_bytes()
+    at = whole.index(b"Attention")
+    broken = {"cut": whole[: at + 2000], "garbled": whole[: at - 20] + b"\xff" * 40 + whole[at + 20 :] + b"Attention", "empty": b""}
+    model.main_file().write_bytes(broken[damage])
+    for exact in (True, False):
+        with pytest.raises(InputError, match="onnxruntime cannot run it"):
+            onnxruntime.open(model, "cpu", exact=exact)
