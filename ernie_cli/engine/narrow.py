@@ -137,7 +137,7 @@ def _compared_decoders(source: Model, made: Model, dtype: str) -> dict[str, Any]
     from ..parity import check_decoder
     from ..runtime import onnxruntime
 
-    before, after = (onnxruntime.open(model, "cpu") for model in (source, made))
+    before, after = (onnxruntime.open(model, "cpu", exact=True) for model in (source, made))
 
     def expected(tokens: np.ndarray, ends: list[int]) -> np.ndarray:
         starts = [0, *(end + 1 for end in ends[:-1])]

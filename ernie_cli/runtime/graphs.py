@@ -1,7 +1,7 @@
 """The contract of graph models of any kind: named arrays in, named arrays out. Decoders with a KV cache have their own, see `Session`.
 
 A backend that runs graphs has `open_graph(model, device="auto", *, threads=None, exact=True) -> GraphSession` beside (or
-instead of) `open`. exact=False: what is quicker on this machine may be computed in its place where the model's own codes are as fine.
+instead of) `open`. exact=False: what is quicker on this machine may be computed in its place, where its numbers are as fine as the file's.
 """
 
 from __future__ import annotations

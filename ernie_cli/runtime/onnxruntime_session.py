@@ -69,7 +69,7 @@ def _session(file: Path, where: Place, threads: int | None, graph: ir.Model | No
     options.add_session_config_entry("session.qdq_matmulnbits_block_size", "-1")
     placement.record(options, where)
     if where.kind == "cpu" and not exact:
-        graph, unsigned = _suited(file, graph)
+        graph, unsigned = _suited(file, graph, threads or host.cores())
         if unsigned and "vnni" not in " ".join(host.cpu().features):
             # Without VNNI x86 sums int8 products in 16 bits, which overflow. onnxruntime 1.31 breaks weight-only graphs with this option.
             options.add_session_config_entry("session.x64quantprecision", "1")
@@ -95,7 +95,7 @@ def _beside(options: Any, file: Path) -> None:
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
 
 
-def _suited(file: Path, given: ir.Model | None) -> tuple[ir.Model | None, bool]:
+def _suited(file: Path, given: ir.Model | None, threads: int) -> tuple[ir.Model | None, bool]:
     """The graph as processors are quick at it, None where `file` is that already; and whether it now has unsigned pairs.
 
     See quant/activations_unsigned.py and shared_heads.py. `given` is changed in place.
@@ -103,25 +103,28 @@ def _suited(file: Path, given: ir.Model | None) -> tuple[ir.Model | None, bool]:
     from ..quant.activations_unsigned import make_unsigned
     from . import shared_heads
 
-    graph = given or _rewritable(file)
-    if graph is None:
+    if given is not None:
+        unsigned, _ = make_unsigned(given), shared_heads.join(given, threads)
+        return given, bool(unsigned)
+    try:
+        graph = _rewritable(file)
+        unsigned, joined = (make_unsigned(graph), shared_heads.join(graph, threads)) if graph is not None else (0, 0)
+    except Exception as err:  # noqa: BLE001 no common base: OSError, protobuf's, onnx-ir's, ValueError …
+        console.detail(f"opened as it stands: {type(err).__name__}: {err}")  # onnxruntime says what is wrong with it
         return None, False
-    unsigned, joined = make_unsigned(graph), shared_heads.join(graph)
-    return (graph if given or unsigned or joined else None), bool(unsigned)
+    return (graph if unsigned or joined else None), bool(unsigned)
 
 
 def _rewritable(file: Path) -> ir.Model | None:
     """The graph of `file` where it may hold what `_suited` changes; weights in other files stay there."""
-    try:
-        if not 0 < file.stat().st_size <= _MOST_BYTES:
-            return None
-        with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if content.find(b"QuantizeLinear") < 0 and content.find(b"Attention") < 0:
-                return None
-        graph: ir.Model = need("onnx_ir").load(file)
-    except Exception as err:  # noqa: BLE001 no common base: OSError, protobuf's, onnx-ir's, ValueError …
-        console.detail(f"opened as it stands: {type(err).__name__}: {err}")  # onnxruntime says what is wrong with it
+    size = file.stat().st_size
+    if not 0 < size <= _MOST_BYTES:
+        console.detail(f"opened as it stands: {size} bytes in one file")
         return None
+    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(b"QuantizeLinear") < 0 and content.find(b"Attention") < 0:
+            return None
+    graph: ir.Model = need("onnx_ir").load(file)
     return graph
 
 
