@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,16 @@ def checkpoint(tmp_path: Path) -> Callable[..., tuple[Path, Any]]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-gpu", action="store_true", help="fail, not skip, the tests marked gpu where there is no GPU")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With --require-gpu, what a test marked gpu needs is there, or it failed: fixtures skip where the GPU is missing or out of reach."""
+    report = yield
+    wanted = item.config.getoption("--require-gpu") and item.get_closest_marker("gpu") is not None
+    if wanted and report.when == "setup" and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome, report.longrepr = "failed", f"--require-gpu: {report.longreprtext}"
+    return report
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from ..onnxgraph.names import fresh
 from . import activations_rules as rules
-from .edit import fresh
 
 #: Codes of a signed pair, moved into an unsigned byte: the numbers stay the same.
 MIDDLE = 128

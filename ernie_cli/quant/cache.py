@@ -20,7 +20,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import UnsupportedError
-from .edit import IR_TYPES, fresh
+from ..onnxgraph.names import fresh
+from .edit import IR_TYPES
 
 _SET = ("cache.", "past.")
 

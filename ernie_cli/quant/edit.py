@@ -9,14 +9,15 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import InputError
+from ..onnxgraph.names import fresh
 from .codes import Codes, fit, round_to_nearest
 from .layers import Layer
 from .pending import Pending
 from .scheme import TYPES, WeightFormat
 
 IR_TYPES = {"int8": ir.DataType.INT8, "int4": ir.DataType.INT4, "fp8": ir.DataType.FLOAT8E4M3FN}
-#: Keys of what is noted on values and graphs: the codes that are made of a weight, the names taken.
-_SIBLINGS, _NAMES = "ernie.siblings", "ernie.names"
+#: Key of what is noted on a value: the codes that are made of a weight.
+_SIBLINGS = "ernie.siblings"
 
 
 def quantize_weight(layer: Layer, form: WeightFormat, make: Callable[[], Codes]) -> None:
@@ -96,19 +97,6 @@ def quantize_activation(value: ir.Value, users: list[ir.Node], kind: str, scale:
             if given is value:
                 user.replace_input_with(at, back)
     return back
-
-
-def fresh(graph: ir.Graph, name: str) -> str:
-    """`name`, or `name_2` … where the graph has a value of that name. Asked twice, it gives two names."""
-    if _NAMES not in graph.meta:
-        nodes = [node for part in (graph, *graph.subgraphs()) for node in part]
-        graph.meta[_NAMES] = {str(value.name) for node in nodes for value in node.outputs} | {str(value.name) for value in graph.inputs}
-    taken, wanted, number = graph.meta[_NAMES], name, 1
-    while wanted in taken or wanted in graph.initializers:
-        number += 1
-        wanted = f"{name}_{number}"
-    taken.add(wanted)
-    return wanted
 
 
 def lowest_opset(types: set[str]) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from .edit import fresh
+from ..onnxgraph.names import fresh
 from .fold_label import Label, Stop, dims
 from .fold_rules import forth
 from .fold_search import Place, Search

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from .edit import IR_TYPES, fresh
+from ..onnxgraph.names import fresh
+from .edit import IR_TYPES
 
 _PRODUCTS = ("MatMul", "Gemm")
 #: What dequantising is moved behind.

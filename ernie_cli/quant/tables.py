@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from .edit import fresh
+from ..onnxgraph.names import fresh
 from .layers import floats
 
 #: Smaller tables are not worth a Cast.

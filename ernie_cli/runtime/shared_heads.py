@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from ..quant.edit import fresh
+from ..onnxgraph.names import fresh
 
 #: What changes neither the shape nor the heads of its first input.
 _SAME_SHAPE = ("TensorScatter", "ScatterND", "DequantizeLinear", "QuantizeLinear", "Cast")

@@ -14,6 +14,7 @@ from weights_only import fused, model_of, quantised, relative, session
 
 from ernie_cli.errors import InputError
 from ernie_cli.model import Model
+from ernie_cli.onnxgraph.names import fresh
 from ernie_cli.quant import edit, layers, pending, tables, write
 from ernie_cli.quant.codes import round_to_nearest
 from ernie_cli.quant.scheme import WeightFormat, find
@@ -262,4 +263,4 @@ def test_codes_of_odd_counts_are_packed(tmp_path, monkeypatch):
 
 def test_names_are_free_names():
     graph = ir.Graph([ir.Value(name="a")], [], nodes=[], name="g", opset_imports={"": 21})
-    assert [edit.fresh(graph, name) for name in ("a", "a", "b", "b")] == ["a_2", "a_3", "b", "b_2"]
+    assert [fresh(graph, name) for name in ("a", "a", "b", "b")] == ["a_2", "a_3", "b", "b_2"]
