@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Generator
@@ -57,6 +58,23 @@ def checkpoint(tmp_path: Path) -> Callable[..., tuple[Path, Any]]:
         return tmp_path / name, make_checkpoint(tmp_path / name, **changes)
 
     return make
+
+
+@pytest.fixture
+def peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """`peak()` → the most bytes that lay in tmp_path at once, of the times when a folder was removed and of now."""
+    removed, seen = shutil.rmtree, [0]
+
+    def look() -> int:
+        seen.append(sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()))
+        return max(seen)
+
+    def remove(*given: Any, **more: Any) -> None:
+        look()
+        removed(*given, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    return look
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

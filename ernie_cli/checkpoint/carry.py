@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,25 @@ def carry(source: Path, out: Path, *, rewritten: tuple[str, ...]) -> tuple[dict[
     """
     copied: dict[str, dict[str, Any]] = {}
     left: list[str] = []
+    for relative, path in _beside(source):
+        if relative in rewritten:
+            continue
+        if not _takes(path, relative):
+            left.append(relative)
+            continue
+        (out / relative).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, out / relative)
+        copied[relative] = facts_of(out / relative)
+    return copied, left
+
+
+def carried_bytes(source: Path) -> int:
+    """Bytes of all that `carry` would copy."""
+    return sum(path.stat().st_size for relative, path in _beside(source) if _takes(path, relative))
+
+
+def _beside(source: Path) -> Iterator[tuple[str, Path]]:
+    """(path within the folder, file) of what is neither weights, hidden nor ours."""
     known = _KNOWN if source.is_file() else None
     source = source if known is None else source.parent
     for folder, children, files in os.walk(source):
@@ -40,17 +60,9 @@ def carry(source: Path, out: Path, *, rewritten: tuple[str, ...]) -> tuple[dict[
             files = [name for name in files if name in known]
         children[:] = sorted(name for name in children if not name.startswith((".", "__")))
         for name in sorted(files):
-            path = Path(folder, name)
-            relative = path.relative_to(source).as_posix()
-            if name.startswith(".") or relative in (MANIFEST, *rewritten) or relative.endswith(_WEIGHTS):
-                continue
-            if not _takes(path, relative):
-                left.append(relative)
-                continue
-            (out / relative).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, out / relative)
-            copied[relative] = facts_of(out / relative)
-    return copied, left
+            relative = Path(folder, name).relative_to(source).as_posix()
+            if not name.startswith(".") and relative != MANIFEST and not relative.endswith(_WEIGHTS):
+                yield relative, Path(folder, name)
 
 
 def _takes(path: Path, name: str) -> bool:

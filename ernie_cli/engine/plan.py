@@ -98,8 +98,7 @@ def plan(model: str | Path, *, device: str, out: Path, options: Options | None =
 def _check_disk(plan: Plan) -> None:
     from .. import console
 
-    needed = 2 * plan.prediction.plan_bytes + 2 * plan.prediction.weight_bytes  # the engine, and the graph it is made from
-    free = host.disk_free(plan.out)
+    needed, free = plan.prediction.disk_bytes, host.disk_free(plan.out)
     if needed > free:
-        what = f"{plan.out}: up to {console.size(needed)} are needed, {console.size(free)} are free"
+        what = f"{plan.out}: up to {console.size(needed)} are needed while it is built, {console.size(free)} are free"
         raise ResourceError(what, "free some space, or choose another disk with -o")

@@ -6,6 +6,7 @@ Converting and quantising are route.py's and quant/'s work, rounding to 16 bits 
 from __future__ import annotations
 
 import difflib
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,7 +144,12 @@ def prepare(source: Model, options: Options, folder: Path) -> Model:
         return source
     elif own(source)[0] != rest:
         made = _lowered(source, rest, options, folder / "graph")
-    return made if kind in FLOATS else _quantized(made, kind, options, folder / "quantized")
+    if kind in FLOATS:
+        return made
+    quantized = _quantized(made, kind, options, folder / "quantized")
+    if made is not source:
+        shutil.rmtree(made.path)  # the engine's file needs the room
+    return quantized
 
 
 def _converted(source: Model, dtype: str, options: Options, out: Path) -> Model:

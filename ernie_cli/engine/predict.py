@@ -14,10 +14,13 @@ import onnx_ir as ir
 from ..device import Device
 from ..graph.export import EMBED_BYTES
 from ..model import Model
-from ..quant import layers
+from ..quant import disk, layers, pairs
+from ..quant.options import Options as Quantising
 from ..quant.scheme import Scheme, schemes
 from ..quant.source import open_source
-from . import figures, liveness, scratch, sizes, stored
+from ..quant.stored import float_type, weight_bytes
+from . import figures, liveness, scratch, sizes
+from .products import product_bytes
 
 if TYPE_CHECKING:
     from .options import Options
@@ -33,8 +36,9 @@ _CACHE = ("cache.", "cache_out.")
 class Prediction:
     """Bytes. activation_bytes: profile → what it needs at its longest; only one runs at a time, so they share the largest.
 
-    io_bytes: inputs and outputs but the cache. cache_bytes: keys and values, which inputs and outputs share. device_total: all of
-    these on the device, and CUDA. unknown: values whose size nobody could find: with any, the prediction is too low.
+    io_bytes: inputs and outputs but the cache. cache_bytes: keys and values, which inputs and outputs share. disk_bytes: most that lies
+    in the result's folder at once, graphs made on the way included. device_total: all that is on the device, and CUDA. unknown: values
+    whose size nobody could find: with any, the prediction is too low.
     """
 
     weight_bytes: int
@@ -42,6 +46,7 @@ class Prediction:
     activation_bytes: Mapping[str, int]
     io_bytes: int
     plan_bytes: int
+    disk_bytes: int
     host_peak_bytes: int
     device_total: int
     unknown: int
@@ -49,7 +54,7 @@ class Prediction:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        names = ("weight_bytes", "cache_bytes", "io_bytes", "plan_bytes", "host_peak_bytes", "device_total", "unknown")
+        names = ("weight_bytes", "cache_bytes", "io_bytes", "plan_bytes", "disk_bytes", "host_peak_bytes", "device_total", "unknown")
         return {**{name: getattr(self, name) for name in names}, "activation_bytes": dict(self.activation_bytes)}
 
 
@@ -69,7 +74,7 @@ def check(prediction: Prediction, device: Device, shapes: Shapes, options: Optio
 
 
 class Foresight:
-    """A graph whose engines are foreseen at any lengths. precision: as typed after --precision, "" for the graph's own."""
+    """A graph, as quantising would make it, whose engines are foreseen at any lengths. precision: as typed after --precision, or ""."""
 
     def __init__(self, model: Model, precision: str = "") -> None:
         self.model, self.precision = model, precision
@@ -81,11 +86,16 @@ class Foresight:
             self.scheme = None
         #: Of float32 values and weights, where the graph will be made narrower; None where they stay.
         narrower = model.format == "onnx" and not self.quantised and precision not in ("", "fp32")
-        self.float_bits = 16 if narrower and stored.float_type(self.graph) == ir.DataType.FLOAT else None
-        self.constant_bytes = stored.weight_bytes(self.graph, self.float_bits)
-        self.product_bytes = stored.product_bytes(self.graph, self.scheme, self.float_bits)
+        self.float_bits = 16 if narrower and float_type(self.graph) == ir.DataType.FLOAT else None
+        #: Graphs that are written on the way: the float one, and all that lies there while it is quantised. 0: the source is that graph.
+        self.float_bytes = weight_bytes(self.graph, self.float_bits) if model.format != "onnx" or self.float_bits else 0
+        self.way_bytes = self.float_bytes
         if self.scheme:
-            self.constant_bytes -= stored.saved_bytes(self.graph, self.scheme, self.float_bits)
+            self.way_bytes += disk.most(self.graph, self.scheme, Quantising(measure=False), checkpoint=False, float_bits=self.float_bits)
+            pairs.outline(self.graph, self.scheme)
+            _unshield(self.graph)
+        self.constant_bytes = weight_bytes(self.graph, self.float_bits)
+        self.product_bytes = product_bytes(self.graph, self.float_bits)
 
     def at(self, shapes: Shapes) -> Prediction:
         """The prediction for these lengths and profiles."""
@@ -95,12 +105,15 @@ class Foresight:
         cache, io = (max(getattr(part, name) for part in parts.values()) for name in ("cache_bytes", "io_bytes"))
         weights = self.constant_bytes + (int(figures.SECOND_LAYOUT * self.product_bytes) if _two_layouts(shapes) else 0)
         values, convolved = (sum(getattr(part.live, name) for part in parts.values()) for name in ("values", "convolved"))
+        plan = figures.plan_bytes(weights, values - convolved)
+        made = self.constant_bytes if self.scheme else self.float_bytes  # the graph beside the plan
         return Prediction(
             weight_bytes=weights,
             cache_bytes=cache,
             activation_bytes=activations,
             io_bytes=io,
-            plan_bytes=figures.plan_bytes(weights, values - convolved),
+            plan_bytes=plan,
+            disk_bytes=max(self.way_bytes, made + int(figures.PLAN_MARGIN * plan)) + disk.PAPERS_BYTES,
             host_peak_bytes=figures.host_peak(self.constant_bytes, weights, values, self._embedded()),
             device_total=weights + cache + max(activations.values()) + io + figures.CONTEXT_BYTES,
             unknown=sum(part.live.unknown for part in parts.values()),
@@ -127,11 +140,8 @@ class Foresight:
         return found and scratch.mask_bytes(found) if scratch.is_mask(value) else found
 
     def _end(self, value: ir.Value) -> int:
-        """An input or output keeps its type, but for a cache that becomes narrow with the rest, or by the scheme."""
-        if not str(value.name).startswith(_CACHE):
-            return sizes.n_bytes(value) or 0
-        found = sizes.n_bytes(value, self.float_bits) or 0
-        return found // 2 if self.scheme is not None and self.scheme.cache else found
+        """An input or output keeps its type, but for a cache that becomes narrow with the rest."""
+        return sizes.n_bytes(value, self.float_bits if str(value.name).startswith(_CACHE) else None) or 0
 
     def _embedded(self) -> int:
         """Bytes of the graph's file where it holds the weights itself, else 0."""

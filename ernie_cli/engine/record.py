@@ -39,8 +39,8 @@ SHAPE: Mapping[str, Any] = {
     "flags": [str],
     "seconds": {"parse": float, "build": float},
     "predicted": {
-        "weight_bytes": int, "cache_bytes": int, "io_bytes": int, "plan_bytes": int, "host_peak_bytes": int, "device_total": int,
-        "activation_bytes": {EACH: int}, "unknown": int,
+        "weight_bytes": int, "cache_bytes": int, "io_bytes": int, "plan_bytes": int, "disk_bytes": int, "host_peak_bytes": int,
+        "device_total": int, "activation_bytes": {EACH: int}, "unknown": int,
     },
     "weights": {"path": str, "format": str, "fingerprint": str},
     "actual": {"plan_bytes": int, "weight_bytes": int, "activation_bytes": [int], "host_peak_bytes": int},

@@ -22,6 +22,7 @@ def plan_text(plan: Plan) -> str:
         f"  compiled for {', '.join(f'compute capability {each}' for each in plan.capabilities) or 'all that the library compiles for'}",
         *(f"  profile     {profile.name}: {_shapes(profile.shapes)}" for profile in plan.shapes.profiles),
         *(f"  {name:<11} {console.size(value)}" for name, value in _sizes(plan.prediction.as_dict())),
+        f"  to build    {console.size(plan.prediction.host_peak_bytes)} of memory, {console.size(plan.prediction.disk_bytes)} of disk",
         f"  activations {', '.join(f'{name} {console.size(value)}' for name, value in plan.prediction.activation_bytes.items())}",
     ]
     return "\n".join([*lines, "  up to date: nothing to do"] if plan.up_to_date else lines)
@@ -44,7 +45,6 @@ def _sizes(prediction: Mapping[str, Any]) -> list[tuple[str, int]]:
         "cache_bytes": "cache",
         "plan_bytes": "plan file",
         "device_total": "on device",
-        "host_peak_bytes": "to build",
     }
     return [(said, int(prediction[name])) for name, said in names.items() if prediction.get(name)]
 

@@ -42,6 +42,11 @@ class Options:
     layout: str = "auto"
     seed: int = 0
 
+    def smoothing(self, *, decoder: bool) -> str:
+        """SmoothQuant's strength where activations become narrow: "off", "auto" or a number. Decoders are smoothed unless told not to."""
+        alone = bool(self.scales) and not self.data  # ranges are told, and nothing is there to find outliers on
+        return self.smooth or ("auto" if decoder and not alone else "off")
+
 
 def numbers(option: str, text: str | None) -> tuple[float, ...]:
     """ "0.485,0.456" → (0.485, 0.456). Raises UsageError for anything else."""

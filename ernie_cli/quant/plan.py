@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import host
+from .. import console, host
 from ..errors import ResourceError, UnsupportedError, UsageError
 from ..model import Model, check_out, fingerprint, is_up_to_date, work_key
+from . import disk
 from .options import BLOCKS, Options
 from .scheme import Scheme, find
 
@@ -20,7 +21,7 @@ _SAYS_HOW = "give --data lines.jsonl, arrays.npz or a folder of images (--random
 
 @dataclass(frozen=True)
 class Plan:
-    """key: digest of source, scheme, options and this version. bytes_needed: what the result and the work beside it may take."""
+    """key: digest of source, scheme, options and this version. bytes_needed: most that the result and the work beside it take."""
 
     source: Model
     scheme: Scheme
@@ -68,15 +69,13 @@ def plan(model: str | Path, *, to: str, out: Path, options: Options | None = Non
     given = {name: getattr(options, name) for name in ("data", "eval_data", "scales")}
     files = {name: digest(Path(path)) for name, path in given.items() if path}
     key = work_key(fingerprint(source.path), {"to": to, **asdict(options), "files": files})
-    needed = 2 * sum(file.stat().st_size for file in _files(source))
-    result = Plan(source, scheme, out, options, key, needed, is_up_to_date(out, key))
-    free = host.disk_free(out)
-    if needed > free and not result.up_to_date:
-        from .. import console
-
+    if is_up_to_date(out, key):
+        return Plan(source, scheme, out, options, key, 0, True)
+    needed, free = disk.needed(source, scheme, options), host.disk_free(out)
+    if needed > free:
         what = f"{out}: up to {console.size(needed)} are needed, {console.size(free)} are free"
         raise ResourceError(what, "free some space, or choose another disk with -o")
-    return result
+    return Plan(source, scheme, out, options, key, needed, False)
 
 
 def digest(path: Path) -> str:
@@ -92,12 +91,6 @@ def is_decoder(source: Model) -> bool:
     from .report import files
 
     return source.format in ("hf", "paddle") or files.is_decoder(source)
-
-
-def _files(source: Model) -> list[Path]:
-    if source.path.is_file():
-        return [file for file in source.folder.iterdir() if file.is_file() and file.name.startswith(source.path.stem)]
-    return [file for file in source.folder.rglob("*") if file.is_file()]
 
 
 def _embedded(source: Model) -> bool:

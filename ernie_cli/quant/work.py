@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +23,13 @@ from ..checkpoint.carry import carry
 from ..digest import facts_of
 from ..errors import UnsupportedError
 from ..model import Model, write_manifest
-from . import activations, budget, cache, edit, layers, measured, search, smooth, tables, write
-from .activations_fold import fold_batch_norms
+from . import budget, cache, edit, layers, measured, pairs, search, smooth, tables, write
 from .calibrate.scales import Scales, activation_scales, graph_digest, write_scales
 from .codes import Codes
-from .opset import raise_opset
 from .plan import Plan, is_decoder
 from .report import files, quality, table
 from .report.harm import harm
 from .scheme import WeightFormat
-from .shield import shield
 from .source import open_source
 
 if TYPE_CHECKING:
@@ -126,8 +123,7 @@ class Work:
 
     def _fold(self) -> None:
         """Smoothing, AWQ, GPTQ and mixing: they change the base, or how codes are made."""
-        alone = bool(self.options.scales) and not self.options.data  # ranges are told, and nothing is there to find outliers on
-        alpha = self.options.smooth or ("auto" if is_decoder(self.plan.source) and not alone else "off")
+        alpha = self.options.smoothing(decoder=is_decoder(self.plan.source))
         if self.scheme.activation and alpha != "off":
             self._smooth("auto" if alpha == "auto" else float(alpha))
         if self.scheme.weight and self.scheme.weight.block and (self.options.method, self.options.mix) != ("rtn", "none"):
@@ -154,9 +150,7 @@ class Work:
     def _opened(self) -> ir.Model:
         """The base's graph, of an opset that has the scheme's types, with what stands in the way of pairs folded away."""
         graph = open_source(self.base)
-        raise_opset(graph, edit.lowest_opset(self._types))
-        if self.scheme.activation:
-            fold_batch_norms(graph)
+        pairs.prepare(graph, self.scheme, {form.type for form in self.forms.values()})
         return graph
 
     def _saved(self, graph: ir.Model, name: str) -> Model:
@@ -176,8 +170,7 @@ class Work:
             return
 
         graph = self._opened()
-        points = activations.points(graph, self.scheme, self.chosen(graph))
-        names = [*activations.measured(points), *(cache.cache_values(graph) if self.scheme.cache else ())]
+        names = pairs.measured(graph, self.scheme, self.chosen(graph))
         run = self.base if self.base.format == "onnx" else self.float_model
         data = None if self.options.scales else self.data[0]
         self.scales = activation_scales(run, names, kind, data, self.options)
@@ -196,7 +189,7 @@ class Work:
         self.ends = {layer.name: (str(layer.activation.name), str(layer.node.outputs[0].name)) for layer in chosen}
         self.layers = {}
         before = cache.bytes_per_token(graph)
-        self._quantize(graph, chosen)
+        pairs.put(graph, self.scheme, chosen, self.scales, lambda layer: self.forms.get(layer.name, self._form), self._codes)
         if self.scheme.cache:
             self.record["cache_bytes_per_token"] = {"before": before, "after": cache.bytes_per_token(graph)}
         if self.scheme.weight:
@@ -205,22 +198,6 @@ class Work:
         with console.progress("quantising", total, unit="bytes") as meter:
             written = write.save(graph, folder, name=FILE, advance=meter.advance, made=lambda *_: None)
         return self._papers(folder, written, graph.graph.opset_imports[""], "positions" in [value.name for value in graph.graph.inputs])
-
-    def _quantize(self, graph: ir.Model, chosen: list[layers.Layer]) -> None:
-        """Put every pair in."""
-        activations.insert(graph, activations.points(graph, self.scheme, chosen), self.scales, self.scheme.activation)
-        if self.scheme.cache:
-            cache.quantize_cache(graph, self.scheme.cache, self.scales)
-        for layer in chosen if self.scheme.weight else ():
-            form = edit.form_for(layer, self.forms.get(layer.name, self._form))
-            edit.quantize_weight(layer, form, partial(self._codes, layer, form))
-        shield(graph)
-
-    @property
-    def _types(self) -> set[str]:
-        """Types of codes that may come into the graph; int8 where int4 does not fit a layer."""
-        weight = self.scheme.weight.type if self.scheme.weight else ""
-        return {kind for kind in (weight, self.scheme.activation, self.scheme.cache, *(form.type for form in self.forms.values())) if kind}
 
     @property
     def _form(self) -> WeightFormat:

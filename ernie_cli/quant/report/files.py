@@ -51,10 +51,13 @@ def fit_together(models: Iterable[Model]) -> bool:
 
 
 def is_decoder(model: Model) -> bool:
-    """Whether this is an ONNX graph with the inputs of graph/cache.py."""
-    if model.format != "onnx":
-        return False
-    names = {value.name for value in _graph(model).inputs}
+    """Whether this is an ONNX model with a decoder's inputs."""
+    return model.format == "onnx" and decodes(_graph(model))
+
+
+def decodes(graph: ir.Graph) -> bool:
+    """Whether a graph has the inputs of graph/cache.py."""
+    names = {value.name for value in graph.inputs}
     return "input_ids" in names and not names.isdisjoint(("past.0.key", "cache.0.key"))
 
 
