@@ -26,6 +26,8 @@ from ernie_cli.runtime.graphs import TensorSpec
 
 #: paddle is looked for (output_bytes), not loaded: it is needed in the child only, and prints when it loads.
 NEEDS: tuple[str, ...] = ()
+#: Copies of the result that lie beside it for a while: the graph, for Paddle's process to read.
+SCRATCH_COPIES = 1
 #: What the table is written for; newer models are brought down to it first.
 OPSET = 21
 

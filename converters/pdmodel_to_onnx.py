@@ -26,6 +26,8 @@ from ernie_cli.route import Options
 
 #: paddle and paddle2onnx are looked for (output_bytes), not loaded: they are needed in the child only, and print when they load.
 NEEDS: tuple[str, ...] = ()
+#: Copies of the result that lie beside it for a while: what paddle2onnx writes, which is then simplified.
+SCRATCH_COPIES = 1
 #: The newest that paddle2onnx writes. Below 19 it resizes with rounded scales, which is another result on odd sizes.
 OPSET = 21
 _OLDEST, _RIGHT = 7, 19
@@ -37,7 +39,7 @@ def output_bytes(model: Model, options: Options) -> int:
     installed("paddle", "paddle2onnx")
     file = model.main_file()
     weights = file.with_suffix(".pdiparams")
-    return file.stat().st_size + (weights.stat().st_size if weights.is_file() else 0)
+    return file.stat().st_size + (weights.stat().st_size if weights.is_file() else 0) + (1 << 20)
 
 
 def coverage(model: Model, options: Options) -> list[OpUse]:

@@ -8,6 +8,8 @@ from ernie_cli.route import Options
 
 NEEDS: tuple[str, ...] = ("torch",)
 CHECK_NEEDS = ("onnxruntime",)  # for the parity check at the end, unless --no-verify
+#: Copies of the result that lie beside it for a while: what torch writes, which is then simplified.
+SCRATCH_COPIES = 1
 
 
 def convert(model: Model, out: Path, options: Options) -> Model:
@@ -25,5 +27,9 @@ def coverage(model: Model, options: Options) -> list[OpUse]:
 
 
 def output_bytes(model: Model, options: Options) -> int:
-    """What `convert` will write, near enough for a look at the disk: the weights as they are, twice while they are collected."""
-    return 2 * model.main_file().stat().st_size
+    """What `convert` writes at most: a weight that has two names may lie there twice, turned for one of them. Raises InputError."""
+    from ernie_cli.torchscript.archive import opened
+    from ernie_cli.torchscript.contents import contents
+
+    with opened(model.main_file()) as archive:
+        return sum(each.n_bytes for each in contents(archive).tensors) + (1 << 20)

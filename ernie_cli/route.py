@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 import shutil
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -117,8 +117,7 @@ def plan(model: str | Path, *, to: str, out: Path, options: Options | None = Non
             need(name)
     arrays = fingerprint(Path(options.inputs_file)) if options.inputs_file and Path(options.inputs_file).is_file() else ""
     key = work_key(fingerprint(source.path), {"to": to, **asdict(options), "arrays": arrays})
-    needed = len(chain) * int(_load(chain[0]).output_bytes(source, options))  # later edges' sources do not exist yet: about as large
-    result = Plan(source, to, out, chain, options, key, needed, is_up_to_date(out, key))
+    result = Plan(source, to, out, chain, options, key, _bytes_needed(chain, source, options), is_up_to_date(out, key))
     if not result.up_to_date:
         _check_disk(result)
     return result
@@ -145,7 +144,7 @@ def run(plan: Plan, *, force: bool = False, keep_failed: bool = False) -> Model:
         console.info(f"{plan.out} is up to date")
         return Model.open(plan.out)
     made_from = {"path": str(plan.source.path.absolute()), "format": plan.source.format, "fingerprint": fingerprint(plan.source.path)}
-    model, passed_through = plan.source, []
+    model, passed_through = plan.source, list[Path]()
     try:
         for number, name in enumerate(plan.edges, 1):
             last = number == len(plan.edges)
@@ -159,6 +158,8 @@ def run(plan: Plan, *, force: bool = False, keep_failed: bool = False) -> Model:
                     raise
                 _sign(made, made_from, plan, name, plan.key if last else "")
             model = Model.open(target)
+            while passed_through:  # the hop before is not read again
+                shutil.rmtree(passed_through.pop())
             if not last:
                 passed_through.append(target)
     finally:
@@ -206,6 +207,15 @@ def _keep(folder: Path, out: Path) -> None:
 
 def _load(name: str) -> ModuleType:
     return importlib.import_module(f"ernie_cli.converters.{name}")
+
+
+def _bytes_needed(chain: Sequence[str], source: Model, options: Options) -> int:
+    """Most that lies on disk at once: an edge's result, what it keeps beside it while it works, and the hop that it reads.
+
+    Later edges' sources do not exist yet: their results are taken to be as large as the first one.
+    """
+    copies = [min(at, 1) + 1 + int(getattr(_load(name), "SCRATCH_COPIES", 0)) for at, name in enumerate(chain)]
+    return max(copies) * int(_load(chain[0]).output_bytes(source, options))
 
 
 def _check_disk(plan: Plan) -> None:

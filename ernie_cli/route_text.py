@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def plan_text(plan: Plan) -> str:
     """One line: from where, through which edges, to where, and what it will weigh."""
     facts = plan.as_dict()
-    state = "up to date: nothing to do" if facts["up_to_date"] else f"writes about {console.size(facts['bytes_needed'])}"
+    state = "up to date: nothing to do" if facts["up_to_date"] else f"takes up to {console.size(facts['bytes_needed'])} of disk"
     return f"{facts['source']} ({facts['format']}) → {' → '.join(facts['route'])} → {facts['out']}: {state}"
 
 

@@ -62,18 +62,22 @@ def checkpoint(tmp_path: Path) -> Callable[..., tuple[Path, Any]]:
 
 @pytest.fixture
 def peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """`peak()` → the most bytes that lay in tmp_path at once, of the times when a folder was removed and of now."""
-    removed, seen = shutil.rmtree, [0]
+    """`peak()` → the most bytes that lay in tmp_path at once, of the times when a file or folder was removed and of now."""
+    remove_folder, remove_file, seen = shutil.rmtree, Path.unlink, [0]
 
     def look() -> int:
         seen.append(sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()))
         return max(seen)
 
-    def remove(*given: Any, **more: Any) -> None:
-        look()
-        removed(*given, **more)
+    def looked(remove: Callable[..., None]) -> Callable[..., None]:
+        def instead(*given: Any, **more: Any) -> None:
+            look()
+            remove(*given, **more)
 
-    monkeypatch.setattr(shutil, "rmtree", remove)
+        return instead
+
+    monkeypatch.setattr(shutil, "rmtree", looked(remove_folder))
+    monkeypatch.setattr(Path, "unlink", looked(remove_file))
     return look
 
 

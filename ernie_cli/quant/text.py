@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def plan_text(plan: Plan) -> str:
     """One line: what becomes what, where, and what it will weigh."""
-    state = "up to date: nothing to do" if plan.up_to_date else f"writes at most {console.size(plan.bytes_needed)}"
+    state = "up to date: nothing to do" if plan.up_to_date else f"takes up to {console.size(plan.bytes_needed)} of disk"
     return f"{plan.source.path} ({plan.source.format}) → {plan.scheme.name} ({plan.scheme.says}) → {plan.out}: {state}"
 
 
