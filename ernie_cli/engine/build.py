@@ -13,11 +13,12 @@ from .. import console
 from ..errors import ErnieError, UsageError
 from ..model import Model, fingerprint, write_manifest
 from ..staging import staged
-from . import builder, layers, papers, precision
+from . import builder, layers, papers, precision, shapes
 from .options import Flags, Options
 from .plan import Plan
 from .plan import plan as planned
 from .request import Request
+from .shapes import Shapes
 
 
 def build(model: str | Path, device: str, out: Path, options: Options | None = None, *, force: bool = False) -> Model:
@@ -40,11 +41,20 @@ def run(plan: Plan, *, force: bool = False) -> Model:
         scratch.mkdir()
         with _said_of_the_source(plan, scratch):
             graph = precision.prepare(plan.source, plan.options, scratch)
-            built = builder.build(_request(plan, graph), folder)
+            lengths = shapes.shapes(graph, plan.options)  # of the graph that was made, not of the checkpoint
+            built = builder.build(_request(plan, graph, lengths), folder)
         facts = layers.read(built.log, graph.main_file())
         built.log.unlink()
         papers.write(
-            folder, source=plan.source, graph=graph, plan=plan, built=built, facts=facts, prediction=plan.prediction, checks=graph.checks
+            folder,
+            source=plan.source,
+            graph=graph,
+            plan=plan,
+            built=built,
+            facts=facts,
+            prediction=plan.prediction,
+            checks=graph.checks,
+            shapes=lengths,
         )
         _verify(plan, folder, graph)
         shutil.rmtree(scratch)
@@ -63,10 +73,7 @@ def _said_of_the_source(plan: Plan, scratch: Path) -> Iterator[None]:
         raise
 
 
-def _request(plan: Plan, graph: Model) -> Request:
-    from . import shapes
-
-    lengths = shapes.shapes(graph, plan.options)  # of the graph that was made, not of the checkpoint
+def _request(plan: Plan, graph: Model, lengths: Shapes) -> Request:
     return Request(
         graph=str(graph.main_file()),
         library=plan.library.name,

@@ -130,10 +130,10 @@ class Foresight:
         graph = sizes.at_lengths(self.graph, {str(value.name): _most(value, shapes, profile) for value in self.graph.graph.inputs}).graph
         live = liveness.peak(graph, self._size, lambda node: scratch.scratch(node, self._size))
         ends = [(value, self._end(value)) for value in (*graph.inputs, *graph.outputs)]
-        cache = sum(n_bytes for value, n_bytes in ends if str(value.name).startswith(_CACHE[0]))
+        kept = sum(n_bytes for value, n_bytes in ends if str(value.name).startswith(_CACHE[0]))
         io = {value: n_bytes for value, n_bytes in ends if not str(value.name).startswith(_CACHE)}
         copied = sum(n_bytes for value, n_bytes in io.items() if value.is_graph_input())  # in the layout that its reader likes
-        return _Part(live, live.peak + copied, cache, sum(io.values()))
+        return _Part(live, live.peak + copied, int(kept * _share_of_rows(profile)), sum(io.values()))
 
     def _size(self, value: ir.Value) -> int | None:
         found = sizes.n_bytes(value, self.float_bits)
@@ -170,6 +170,12 @@ def _two_layouts(shapes: Shapes) -> bool:
     """Whether one profile is of one shape alone and another of several."""
     fixed = {all(least == most for least, _, most in profile.shapes.values()) for profile in shapes.profiles}
     return len(fixed) == 2
+
+
+def _share_of_rows(profile: Profile | None) -> float:
+    """Of the rows of a decoder's cache, those that were asked for: a few more may be possible, and take none until they come."""
+    rows = {best[0] / most[0] for name, (_, best, most) in (profile.shapes.items() if profile else ()) if name.startswith(_CACHE[0])}
+    return max(rows, default=1.0)
 
 
 def _most(value: ir.Value, shapes: Shapes, profile: Profile | None) -> tuple[int, ...]:

@@ -55,12 +55,18 @@ def _attention(node: ir.Node, size: Size) -> list[int]:
 
 
 def _product(node: ir.Node) -> list[int]:
-    """None for one row times a small matrix; two where one row meets a large matrix that is made wide: those run side by side."""
+    """None for one row times a small matrix; two where a matrix is made wide and no other product is joined with it.
+
+    Products of one value are joined where it is one conversation's prompt; else they run side by side.
+    """
     row, weight = (node.inputs[at] if at < len(node.inputs) else None for at in (0, 1))
     shape, of_weight = (_shape(value) if value is not None else () for value in (row, weight))
-    if weight is None or node.op_type.startswith("Conv") or not shape or not of_weight or math.prod(shape[:-1]) > 1:
+    if weight is None or node.op_type.startswith("Conv") or not shape or not of_weight:
         return [figures.PRODUCT_BYTES]
     large, wide = math.prod(of_weight) >= figures.SMALL_WEIGHT, is_dequantized(weight)
+    rows = math.prod(shape[:-1])
+    if rows > 1:
+        return [figures.PRODUCT_BYTES] * (2 if wide and shape[0] > 1 and (large or rows > shape[0]) else 1)
     return [figures.PRODUCT_BYTES * (2 if wide else 1)] if large else [figures.PRODUCT_BYTES] * wide
 
 

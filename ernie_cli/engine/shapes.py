@@ -13,10 +13,15 @@ from ..checkpoint.config import Config, parse_config, read_config
 from ..checkpoint.quote import short, some
 from ..errors import UnsupportedError, UsageError
 from ..model import Model
+from . import narrow_weights
 from .options import CONTEXT, Options
 from .shape_option import Range, suggestions, told_by
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx_ir as ir
+
     from ..runtime.graphs import TensorSpec
 
 #: Most tokens of a prompt in one step, where nobody says: longer ones go in pieces, as runtime/onnxruntime.py does it.
@@ -45,14 +50,17 @@ def shapes(model: Model, options: Options) -> Shapes:
     Raises UsageError for an input with free axes that nobody gave a shape for, with the option to type, and for shapes that do
     not fit; UnsupportedError for a decoder whose cache grows and for inputs without a number of axes; what loading raises.
     """
-    specs = _inputs(model)
+    from ..onnxgraph.load import load
+
+    graph = load(model, known_operators=False).graph
+    specs = _inputs(graph, model.path)
     names = [spec.name for spec in specs]
     if "input_ids" in names and "past.0.key" in names:
         source = model.told("made_from").get("path", "CHECKPOINT")
         hint = f"convert again with a static one: ernie convert {source} --to onnx --dtype fp16 --kv-cache static"
         raise UnsupportedError(f"{model.path}: its KV cache grows, which TensorRT does not take", hint)
     if "input_ids" in names and "positions" in names and "cache.0.key" in names:
-        return _decoder(specs, _max_positions(model), options)
+        return _decoder(specs, _max_positions(model), options, narrow_weights.among(graph) or narrow_weights.made_by(options.precision))
     return _any(specs, options)
 
 
@@ -60,10 +68,12 @@ def best(model: Model, options: Options) -> tuple[str, ...]:
     """The likeliest shape of every input of an ONNX model, as `ernie convert --input` takes it; () where no --shape is given."""
     if not options.shapes:
         return ()
+    from ..onnxgraph.load import load
+
     found = shapes(model, options)
     told = {name: shape[1] for profile in found.profiles for name, shape in profile.shapes.items()}
     typed = []
-    for spec in _inputs(model):
+    for spec in _inputs(load(model, known_operators=False).graph, model.path):
         lengths = told.get(spec.name) or tuple(_length(axis, found.fixed) for axis in spec.shape or ())
         typed.append(f"{spec.name}:{spec.dtype}:{'x'.join(map(str, lengths))}")
     return tuple(typed)
@@ -76,20 +86,18 @@ def _length(axis: int | str | None, fixed: Mapping[str, int]) -> int:
 def decoder_shapes(source: Model | Config, options: Options) -> Shapes:
     """Of the decoder that a checkpoint becomes. Raises UsageError for options that do not fit it, and what reading its config raises."""
     config = source if isinstance(source, Config) else read_config(source.folder)
-    return _decoder(list(_decoder_specs(config)), config.max_positions, options)
+    return _decoder(list(_decoder_specs(config)), config.max_positions, options, narrow_weights.made_by(options.precision))
 
 
-def _inputs(model: Model) -> list[TensorSpec]:
-    from ..onnxgraph.load import load
+def _inputs(graph: ir.Graph, path: Path) -> list[TensorSpec]:
     from ..runtime.graphs import TensorSpec
 
-    graph = load(model, known_operators=False).graph
     found = []
     for value in graph.inputs:
         if value.name in graph.initializers:  # up to IR version 3 weights are listed, too
             continue
         if value.shape is None or value.dtype is None:
-            what = f"{model.path}: nobody says how many axes its input `{short(value.name)}` has"
+            what = f"{path}: nobody says how many axes its input `{short(value.name)}` has"
             raise UnsupportedError(what, "export the model again with shapes of its inputs")
         lengths = tuple(axis if isinstance(axis, int) else axis.value for axis in value.shape)
         found.append(TensorSpec(str(value.name), value.dtype.name.lower(), lengths))
@@ -115,8 +123,8 @@ def _max_positions(model: Model) -> int | None:
     return parse_config(config, str(model.folder / "config.json")).max_positions if config else None
 
 
-def _decoder(specs: Sequence[TensorSpec], most: int | None, options: Options) -> Shapes:
-    """A profile for prompts and one for single tokens."""
+def _decoder(specs: Sequence[TensorSpec], most: int | None, options: Options, narrow: bool) -> Shapes:
+    """A profile for prompts and one for single tokens. narrow: see narrow_weights.py."""
     if options.shapes:
         hint = "--context 1024 and --batch 4 say how long and how many: leave --shape out"
         raise UsageError("--shape is not for ERNIE decoders: their shapes follow from context and batch", hint)
@@ -129,8 +137,9 @@ def _decoder(specs: Sequence[TensorSpec], most: int | None, options: Options) ->
         raise UsageError(f"prompts cannot go in pieces of {chunk} tokens: the cache holds {context}", "choose a smaller piece")
     if options.batch < 1:
         raise UsageError(f"--batch {options.batch} makes no sense", "--batch 1")
-    fixed = {"slots": context, **({"batch": 1} if options.batch == 1 else {})}
-    ranges = {"slots": (context,) * 3, "batch": (1, options.batch, options.batch)}
+    rows = max(options.batch, narrow_weights.LEAST_ROWS if narrow else 1)
+    fixed = {"slots": context, **({"batch": 1} if rows == 1 else {})}
+    ranges = {"slots": (context,) * 3, "batch": (1, options.batch, rows)}
     prefill, decode = (_profile(name, specs, {**ranges, "sequence": (1, n, n)}) for name, n in (("prefill", chunk), ("decode", 1)))
     return Shapes(fixed, (prefill, decode))
 

@@ -2,7 +2,8 @@
 
     python tests/bench/bench_build.py --work DIR [--only nano-fp16 seeded-int4 …]
 
-Models: nano in fp16, int8 and int4, the 0.3B-shaped checkpoint of seeded.py in fp16 and int4, three small vision models in fp32.
+Models: nano and the 0.3B-shaped checkpoint of seeded.py in fp16, int8, int8-weight and int4 (nano in fp8, too), three small vision models
+in fp32.
 Decoders are built for 1024 tokens and one conversation, vision models for 1 to 8 pictures; RTX 4090, the library's own effort.
 """
 
@@ -12,7 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import rounds
@@ -30,6 +31,7 @@ from ernie_cli.quant.quantize import quantize
 DEVICE = "rtx4090"
 #: As little data as will do: sizes do not depend on scales.
 QUICKLY = Quantising(measure=False, samples=2, observer="minmax", smooth="off")
+NARROW = ("int8", "int8-weight", "int4")
 SIDE = 32
 
 
@@ -53,7 +55,8 @@ def seeded_as(precision: str, work: Path) -> Model:
     """ERNIE-4.5-0.3B's shapes with random weights."""
     options = route.Options(dtype="fp16", kv_cache="static", verify=False)
     made = route.convert(rounds.checkpoint(work), to="onnx", out=work / "seeded-fp16", options=options)
-    return made if precision == "fp16" else quantize(made, precision, work / f"seeded-{precision}", QUICKLY)
+    noise = replace(QUICKLY, random_calibration=True)  # it has no tokenizer
+    return made if precision == "fp16" else quantize(made, precision, work / f"seeded-{precision}", noise)
 
 
 def vision_as(name: str, work: Path) -> Model:
@@ -72,8 +75,8 @@ def vision_as(name: str, work: Path) -> Model:
 
 
 CASES: dict[str, Callable[[Path], Model]] = {
-    **{f"nano-{precision}": lambda work, precision=precision: nano_as(precision, work) for precision in ("fp16", "int8", "int4")},  # type: ignore[misc]
-    **{f"seeded-{precision}": lambda work, precision=precision: seeded_as(precision, work) for precision in ("fp16", "int4")},  # type: ignore[misc]
+    **{f"nano-{precision}": lambda work, precision=precision: nano_as(precision, work) for precision in ("fp16", "fp8", *NARROW)},  # type: ignore[misc]
+    **{f"seeded-{precision}": lambda work, precision=precision: seeded_as(precision, work) for precision in ("fp16", *NARROW)},  # type: ignore[misc]
     **{name: lambda work, name=name: vision_as(name, work) for name in ("resnet", "mobilenet", "vit")},  # type: ignore[misc]
 }
 
