@@ -7,6 +7,7 @@ import errno
 import importlib
 import io
 import os
+import signal
 import sys
 from typing import Any
 
@@ -14,13 +15,14 @@ import typer
 import typer.core
 
 from . import __version__, console
-from .errors import ErnieError
+from .errors import ErnieError, Terminated
 
 #: The order is the story that `ernie --help` tells. Each is a module in commands/ with a function of the same name.
 COMMANDS = ("download", "convert", "quantize", "build", "inspect", "run", "eval", "devices", "doctor")
 
 #: click's ClickException, two steps above BadParameter. typer vendors click from 0.27 on: reach it through typer's own name.
 _ClickException: type[Exception] = typer.BadParameter.__mro__[2]
+_AGAIN = "the same command continues where this one stopped, or starts clean"
 
 
 def _common_options() -> list[Any]:
@@ -94,7 +96,9 @@ def main(argv: list[str] | None = None) -> int:
     except _ClickException as err:
         return _fail_usage(err)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail(130, "interrupted", "the same command continues where this one stopped, or starts clean")
+        return _fail(130, "interrupted", _AGAIN)
+    except Terminated as err:
+        return _fail(err.exit_code, "terminated", _AGAIN)
     except MemoryError as err:
         return _fail(7, f"out of memory: {err}", "a smaller batch or context needs less; `ernie doctor` shows what is free")
     except (BrokenPipeError, SystemExit) as err:
@@ -153,7 +157,17 @@ def entry() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe that cannot show 中 gets \u4e2d, not a failure
             stream.reconfigure(errors="backslashreplace")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has them ignored
+            signal.signal(number, _terminate)
     _leave(main())
+
+
+def _terminate(number: int, frame: object) -> None:
+    """Put away what is half done, as after Ctrl-C, undisturbed by a second signal."""
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    raise Terminated(number)
 
 
 def _leave(code: int) -> None:

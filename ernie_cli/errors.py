@@ -53,3 +53,11 @@ class NetworkError(ErnieError):
 
 class Interrupted(ErnieError):
     exit_code = 130
+
+
+class Terminated(BaseException):
+    """Somebody ends the process (SIGTERM, SIGHUP): no error of ours, and nothing that may be waited for or tried again."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number

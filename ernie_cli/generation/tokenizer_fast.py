@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, Terminated
 from .special_tokens import Declared
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -90,7 +90,7 @@ class FastCodec:
 def _translated(file: Path) -> Iterator[None]:
     try:
         yield
-    except (KeyboardInterrupt, MemoryError):
+    except (KeyboardInterrupt, Terminated, MemoryError):
         raise
     except BaseException as err:  # the library raises bare Exceptions, and where it panics what is none
         raise InputError(f"{file}: not a tokenizer: {err}", "fetch the file again, or convert again from a whole model") from err
