@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from . import console, host
+from .checkpoint.carry import PAPERS_BYTES, carried_bytes
 from .coverage import OpUse
 from .errors import QualityError, ResourceError, UnsupportedError, UsageError
 from .model import Model, check_out, fingerprint, is_up_to_date, work_key, write_manifest
@@ -144,7 +145,7 @@ def run(plan: Plan, *, force: bool = False, keep_failed: bool = False) -> Model:
         console.info(f"{plan.out} is up to date")
         return Model.open(plan.out)
     made_from = {"path": str(plan.source.path.absolute()), "format": plan.source.format, "fingerprint": fingerprint(plan.source.path)}
-    model, passed_through = plan.source, list[Path]()
+    model, hop = plan.source, None
     try:
         for number, name in enumerate(plan.edges, 1):
             last = number == len(plan.edges)
@@ -158,13 +159,12 @@ def run(plan: Plan, *, force: bool = False, keep_failed: bool = False) -> Model:
                     raise
                 _sign(made, made_from, plan, name, plan.key if last else "")
             model = Model.open(target)
-            while passed_through:  # the hop before is not read again
-                shutil.rmtree(passed_through.pop())
-            if not last:
-                passed_through.append(target)
+            if hop is not None:  # it is not read again
+                shutil.rmtree(hop, ignore_errors=True)
+            hop = target if not last else None
     finally:
-        for folder in passed_through:
-            shutil.rmtree(folder, ignore_errors=True)
+        if hop is not None:
+            shutil.rmtree(hop, ignore_errors=True)
     return model
 
 
@@ -215,7 +215,8 @@ def _bytes_needed(chain: Sequence[str], source: Model, options: Options) -> int:
     Later edges' sources do not exist yet: their results are taken to be as large as the first one.
     """
     copies = [min(at, 1) + 1 + int(getattr(_load(name), "SCRATCH_COPIES", 0)) for at, name in enumerate(chain)]
-    return max(copies) * int(_load(chain[0]).output_bytes(source, options))
+    weights, beside = int(_load(chain[0]).output_bytes(source, options)), min(len(chain), 2) * carried_bytes(source.path)
+    return max(copies) * weights + beside + PAPERS_BYTES
 
 
 def _check_disk(plan: Plan) -> None:

@@ -66,8 +66,14 @@ def peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     remove_folder, remove_file, seen = shutil.rmtree, Path.unlink, [0]
 
     def look() -> int:
-        seen.append(sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()))
+        seen.append(sum(size(file) for file in tmp_path.rglob("*") if file.is_file()))
         return max(seen)
+
+    def size(file: Path) -> int:
+        try:
+            return file.stat().st_size
+        except FileNotFoundError:  # a process of the work took it away meanwhile
+            return 0
 
     def looked(remove: Callable[..., None]) -> Callable[..., None]:
         def instead(*given: Any, **more: Any) -> None:

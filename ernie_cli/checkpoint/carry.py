@@ -21,6 +21,8 @@ _KNOWN = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
+#: Manifests, scales, a program's code: generous, and nothing beside weights.
+PAPERS_BYTES = 1 << 20
 #: The largest tokenizer.json in use is a sixth of it.
 _LARGEST_BYTES = 200 << 20
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from .. import console, host
 from .. import device as devices
 from ..device import Device
-from ..errors import ResourceError
+from ..errors import ResourceError, UnsupportedError
 from ..quant import targets
 from ..quant.scheme import schemes
 from . import target
 from .predict import Foresight, Prediction
 
 if TYPE_CHECKING:
+    from ..model import Model
     from .options import Options
     from .shapes import Shapes
 
@@ -73,7 +74,7 @@ def _what_fits(prediction: Prediction, device: Device, room: int, shapes: Shapes
         found.append(f"--context {context}")
     if batch := _batch(foresight, room, shapes, options):
         found.append(f"--batch {batch}" if _slots(shapes) else f"at most {batch} rows (--shape)")
-    if precision := _precision(foresight, device, room, shapes):
+    if precision := _precision(foresight, device, room, options):
         found.append(f"--precision {precision}")
     if found:
         return f"these would fit: {', or '.join(found)}"
@@ -97,7 +98,7 @@ def _context(foresight: Foresight, room: int, shapes: Shapes, options: Options) 
     """The largest context in steps of 64, below the one that was asked for; 0 where none fits, or the model has none."""
 
     def total(steps: int) -> int:
-        return foresight.at(_decoder(foresight, replace(options, context=_STEP * steps, chunk=None))).device_total
+        return foresight.at(foresight.shapes(replace(options, context=_STEP * steps, chunk=None))).device_total
 
     return _STEP * _largest(total, room, -(-_slots(shapes) // _STEP)) if foresight.has_axis("slots") else 0
 
@@ -110,10 +111,10 @@ def _batch(foresight: Foresight, room: int, shapes: Shapes, options: Options) ->
         return _largest(lambda n: foresight.at(_with_rows(shapes, rows, n)).device_total, room, rows)
     if not foresight.has_axis("batch"):
         return 0
-    return _largest(lambda n: foresight.at(_decoder(foresight, replace(options, batch=n))).device_total, room, options.batch)
+    return _largest(lambda n: foresight.at(foresight.shapes(replace(options, batch=n))).device_total, room, options.batch)
 
 
-def _precision(foresight: Foresight, device: Device, room: int, shapes: Shapes) -> str:
+def _precision(foresight: Foresight, device: Device, room: int, options: Options) -> str:
     """The nearest narrower precision that `device` runs and that fits, "" where there is none."""
     if foresight.quantised:
         return ""
@@ -121,7 +122,16 @@ def _precision(foresight: Foresight, device: Device, room: int, shapes: Shapes) 
     begin = _NARROWER.index(known) + 1
     able = {"fp16", *targets.able(device)}
     narrower = (name for name in _NARROWER[begin:] if name in able)
-    return next((name for name in narrower if Foresight(foresight.model, name).at(shapes).device_total <= room), "")
+    return next((name for name in narrower if (total := _total(foresight.model, name, options)) is not None and total <= room), "")
+
+
+def _total(model: Model, precision: str, options: Options) -> int | None:
+    """What an engine in another precision takes on the device, None where the model cannot be given that one."""
+    try:
+        other = Foresight(model, precision)
+        return other.at(other.shapes(options)).device_total
+    except UnsupportedError:
+        return None
 
 
 def _largest(total: Callable[[int], int], room: int, below: int) -> int:
@@ -145,13 +155,6 @@ def _largest(total: Callable[[int], int], room: int, below: int) -> int:
 def _slots(shapes: Shapes) -> int:
     """Slots of a decoder's cache, 0 for other models."""
     return shapes.fixed.get("slots", 0)
-
-
-def _decoder(foresight: Foresight, options: Options) -> Shapes:
-    from . import shapes
-
-    model = foresight.model
-    return shapes.shapes(model, options) if model.format == "onnx" else shapes.decoder_shapes(model, options)
 
 
 def _with_rows(shapes: Shapes, before: int, rows: int) -> Shapes:

@@ -46,7 +46,7 @@ def narrow(source: Model, dtype: str, out: Path, *, decoder: bool, verify: bool,
     console.info(f"making {source.path} {dtype}")
     model = simplify(load(source, known_operators=False))
     if dtype == "bf16":
-        raise_opset(model, _BF16_OPSET)
+        raise_opset(model, _BF16_OPSET, said=str(source.path))
     ends = [str(value.name) for value in (*model.graph.inputs, *model.graph.outputs) if decoder and str(value.name).startswith(_CACHE)]
     wide = _beyond(source, decoder, inputs) if verify and dtype == "fp16" else []
     kept = lower_precision(model, {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}[dtype], ends, wide)

@@ -3,25 +3,19 @@
 TensorRT-RTX 1.7 multiplies any number of rows with such weights as they are stored, but for exactly one it makes the whole weight 16
 bits wide in memory, at every step: of ERNIE-4.5-0.3B 717 MB for each token, which costs more than fp16 weights do. (Seen in its
 engines' layers and memory for 8.6 and 8.9, int8 and fp8, a scale per channel; 4-bit weights in blocks are multiplied as they are
-stored.) So an engine for one conversation is built for one or two, which takes a little more scratch memory and no more cache.
+stored.) So an engine for one conversation is built for one or two, which takes a little more scratch memory and no more cache. `tensorrt`,
+whose compiler is the same, is taken to do likewise; nobody has looked.
 """
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
-from ..quant.scheme import schemes
 from .liveness import is_dequantized
 
 #: Rows that an engine is built for at least, where weights alone are narrow.
 LEAST_ROWS = 2
 _NARROW = (ir.DataType.INT8, ir.DataType.FLOAT8E4M3FN)
-
-
-def made_by(precision: str | None) -> bool:
-    """Whether the scheme of that name, if it is one, makes such weights."""
-    scheme = schemes().get(precision or "")
-    return scheme is not None and scheme.weight is not None and not scheme.weight.block and not scheme.activation
 
 
 def among(graph: ir.Graph) -> bool:

@@ -45,12 +45,12 @@ def write(
     facts: Facts,
     prediction: Prediction,
     checks: Sequence[Mapping[str, Any]],
-    shapes: Shapes | None = None,
+    shapes: Shapes,
 ) -> Model:
     """Carry the source's tokenizer, template and config into `folder` and write ernie.json beside `built.plan`.
 
     source: what was asked to be built. graph: the ONNX model it was built from, the source itself or made of it. shapes: those it was
-    built with, None: the plan's. Everything is hashed as it lies on disk now. Raises OSError where something cannot be read.
+    built with. Everything is hashed as it lies on disk now. Raises OSError where something cannot be read.
     """
     proto = parse(graph.main_file())
     tell_apart(proto)  # so that nodes are called as in the list of layers
@@ -77,7 +77,7 @@ def write(
         "precision": precision_map(proto),
         "quantization": graph.told("quantization"),
         "kv_cache": str(graph.manifest.get("kv_cache") or ""),
-        **_shapes(shapes or plan.shapes),
+        **_shapes(shapes),
         "options": asdict(plan.options),
         "flags": list(built.flags),
         "seconds": {"parse": round(built.parse_seconds, 3), "build": round(built.build_seconds, 3)},

@@ -66,7 +66,7 @@ def plan(model: str | Path, *, device: str, out: Path, options: Options | None =
     flag that device or library lack, MissingError without a library, ResourceError where memory or disk will not do.
     """
     from ..quant import plan as quant
-    from . import library, precision, predict, shapes, target
+    from . import library, precision, predict, target
 
     options = options or Options()
     source = Model.open(model)
@@ -82,10 +82,17 @@ def plan(model: str | Path, *, device: str, out: Path, options: Options | None =
     kind = precision.wanted(source, options)
     precision.check_data(source, options)
     target.check(described, kind, str(source.told("quantization").get("scheme", "")), precision.floats(source, options))
-    lengths = shapes.shapes(source, options) if source.format == "onnx" else shapes.decoder_shapes(source, options)
-    foreseen = predict.predict(source, lengths, precision=kind)
+    foresight = predict.Foresight(source, kind)
+    lengths = foresight.shapes(options)
+    foreseen = foresight.at(lengths)
     data = quant.digest(Path(options.data)) if options.data else ""
-    given = {"device": device, "library": [chosen.name, chosen.version], "calibrated on": data, **asdict(options)}
+    given = {
+        "device": device,
+        "library": [chosen.name, chosen.version],
+        "calibrated on": data,
+        "shapes": asdict(lengths),
+        **asdict(options),
+    }
     key = work_key(fingerprint(source.path), given)
     made = Plan(source, described, chosen, why, capabilities, options, kind, lengths, foreseen, out.absolute(), key, False)
     if is_up_to_date(made.out, key):

@@ -1,6 +1,7 @@
 """What an engine will need, computed from the graph before anything is built: on the device, on disk, and here while it is built.
 
-Shapes are sizes.py's, what lives at once is liveness.py's, what constants weigh is stored.py's. Whether it fits is fits.py's.
+Shapes are sizes.py's, what lives at once is liveness.py's, what constants weigh is quant/stored.py's and products.py's. Whether it
+fits is fits.py's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from ..checkpoint.carry import PAPERS_BYTES, carried_bytes
 from ..device import Device
 from ..graph.export import EMBED_BYTES
 from ..model import Model
@@ -19,7 +21,7 @@ from ..quant.options import Options as Quantising
 from ..quant.scheme import Scheme, schemes
 from ..quant.source import open_source
 from ..quant.stored import float_type, weight_bytes
-from . import figures, liveness, scratch, sizes
+from . import figures, liveness, narrow_weights, scratch, sizes
 from .products import product_bytes
 
 if TYPE_CHECKING:
@@ -92,10 +94,19 @@ class Foresight:
         self.way_bytes = self.float_bytes
         if self.scheme:
             self.way_bytes += disk.most(self.graph, self.scheme, Quantising(measure=False), checkpoint=False, float_bits=self.float_bits)
-            pairs.outline(self.graph, self.scheme)
+            pairs.outline(self.graph, self.scheme, said=str(model.path))
             _unshield(self.graph)
         self.constant_bytes = weight_bytes(self.graph, self.float_bits)
         self.product_bytes = product_bytes(self.graph, self.float_bits)
+        self._beside = disk.FOLDERS * carried_bytes(model.path) + PAPERS_BYTES
+        self._narrow = narrow_weights.among(self.graph.graph)
+
+    def shapes(self, options: Options) -> Shapes:
+        """What `ernie build` with these options builds for. Raises what shapes.py raises."""
+        from .shapes import decoder_shapes, shapes
+
+        find = shapes if self.model.format == "onnx" else decoder_shapes
+        return find(self.model, options, narrow=self._narrow)
 
     def at(self, shapes: Shapes) -> Prediction:
         """The prediction for these lengths and profiles."""
@@ -113,7 +124,7 @@ class Foresight:
             activation_bytes=activations,
             io_bytes=io,
             plan_bytes=plan,
-            disk_bytes=max(self.way_bytes, made + int(figures.PLAN_MARGIN * plan)) + disk.PAPERS_BYTES,
+            disk_bytes=max(self.way_bytes, made + int(figures.PLAN_MARGIN * plan)) + self._beside,
             host_peak_bytes=figures.host_peak(self.constant_bytes, weights, values, self._embedded()),
             device_total=weights + cache + max(activations.values()) + io + figures.CONTEXT_BYTES,
             unknown=sum(part.live.unknown for part in parts.values()),
@@ -173,9 +184,11 @@ def _two_layouts(shapes: Shapes) -> bool:
 
 
 def _share_of_rows(profile: Profile | None) -> float:
-    """Of the rows of a decoder's cache, those that were asked for: a few more may be possible, and take none until they come."""
-    rows = {best[0] / most[0] for name, (_, best, most) in (profile.shapes.items() if profile else ()) if name.startswith(_CACHE[0])}
-    return max(rows, default=1.0)
+    """Of the rows of a decoder's cache, those that were asked for: what narrow_weights.py adds takes no cache until it is used."""
+    if profile is None or not {"input_ids", "positions"} <= set(profile.shapes):
+        return 1.0
+    _, best, most = profile.shapes["input_ids"]
+    return best[0] / most[0]
 
 
 def _most(value: ir.Value, shapes: Shapes, profile: Profile | None) -> tuple[int, ...]:

@@ -44,8 +44,8 @@ class Shapes:
     profiles: tuple[Profile, ...]
 
 
-def shapes(model: Model, options: Options) -> Shapes:
-    """Of an ONNX model.
+def shapes(model: Model, options: Options, *, narrow: bool | None = None) -> Shapes:
+    """Of an ONNX model. narrow: whether it has weights as in narrow_weights.py, or will have; None: as it has now.
 
     Raises UsageError for an input with free axes that nobody gave a shape for, with the option to type, and for shapes that do
     not fit; UnsupportedError for a decoder whose cache grows and for inputs without a number of axes; what loading raises.
@@ -60,7 +60,7 @@ def shapes(model: Model, options: Options) -> Shapes:
         hint = f"convert again with a static one: ernie convert {source} --to onnx --dtype fp16 --kv-cache static"
         raise UnsupportedError(f"{model.path}: its KV cache grows, which TensorRT does not take", hint)
     if "input_ids" in names and "positions" in names and "cache.0.key" in names:
-        return _decoder(specs, _max_positions(model), options, narrow_weights.among(graph) or narrow_weights.made_by(options.precision))
+        return _decoder(specs, _max_positions(model), options, narrow_weights.among(graph) if narrow is None else narrow)
     return _any(specs, options)
 
 
@@ -83,10 +83,13 @@ def _length(axis: int | str | None, fixed: Mapping[str, int]) -> int:
     return axis if isinstance(axis, int) else fixed[str(axis)]
 
 
-def decoder_shapes(source: Model | Config, options: Options) -> Shapes:
-    """Of the decoder that a checkpoint becomes. Raises UsageError for options that do not fit it, and what reading its config raises."""
+def decoder_shapes(source: Model | Config, options: Options, *, narrow: bool = False) -> Shapes:
+    """Of the decoder that a checkpoint becomes. narrow: as for `shapes`.
+
+    Raises UsageError for options that do not fit it, and what reading its config raises.
+    """
     config = source if isinstance(source, Config) else read_config(source.folder)
-    return _decoder(list(_decoder_specs(config)), config.max_positions, options, narrow_weights.made_by(options.precision))
+    return _decoder(list(_decoder_specs(config)), config.max_positions, options, narrow)
 
 
 def _inputs(graph: ir.Graph, path: Path) -> list[TensorSpec]:

@@ -5,28 +5,26 @@ Everything lies in the result's folder while it is made, and goes away with it w
 
 from __future__ import annotations
 
+import math
+
 import onnx_ir as ir
 
-from ..checkpoint.carry import carried_bytes
+from ..checkpoint.carry import PAPERS_BYTES, carried_bytes
 from ..model import Model
 from . import layers, stored
 from .layers import Layer
 from .options import Options
 from .report import files
 from .scheme import Scheme, WeightFormat
-from .source import open_source
 
-#: Manifests, scales and reports: generous, and nothing beside weights.
-PAPERS_BYTES = 1 << 20
+#: Models that lie there at once at most: the float one, one that was changed, the result. Each has the tokenizer and the like.
+FOLDERS = 3
 
 
-def needed(source: Model, scheme: Scheme, options: Options) -> int:
-    """Bytes on disk that quantising `source` takes at most, the result's own among them.
-
-    A checkpoint's graph is made in memory. Raises what opening the model raises.
-    """
-    kept = 2 * carried_bytes(source.path)  # tokenizer and the like: in the float model and in the result
-    return most(open_source(source), scheme, options, checkpoint=source.format != "onnx") + kept + PAPERS_BYTES
+def needed(source: Model, graph: ir.Model, scheme: Scheme, options: Options) -> int:
+    """Bytes on disk that quantising `source` takes at most, the result's own among them. graph: as source.py opens it."""
+    weights = most(graph, scheme, options, checkpoint=source.format != "onnx")
+    return weights + FOLDERS * carried_bytes(source.path) + PAPERS_BYTES
 
 
 def most(graph: ir.Model, scheme: Scheme, options: Options, *, checkpoint: bool, float_bits: int | None = None) -> int:
@@ -42,17 +40,25 @@ def most(graph: ir.Model, scheme: Scheme, options: Options, *, checkpoint: bool,
     if _folds(graph, scheme, options):
         total += floats + stored.shared_bytes(chosen, float_bits)
     if options.method == "gptq":
-        total += sum(layer.weight.const_value.size // 2 for layer in chosen if layer.weight.const_value is not None)  # codes that wait
+        total += sum(_waiting_bytes(layer, options) for layer in chosen)
     return total
 
 
 def result(graph: ir.Model, chosen: list[Layer], scheme: Scheme, options: Options, float_bits: int | None = None) -> int:
     """Bytes of the result's weights at most: --max-drop may put every layer back, a mix have 8 bits for each."""
     floats = stored.weight_bytes(graph, float_bits)
-    if scheme.weight is None or options.max_drop is not None:
+    if scheme.weight is None:
         return floats
+    if options.max_drop is not None:  # codes of a weight that others read lie beside it
+        return floats + stored.shared_bytes(chosen, float_bits)
     form = WeightFormat("int8") if options.mix != "none" else scheme.weight
     return floats - stored.saved_bytes(chosen, form, float_bits)
+
+
+def _waiting_bytes(layer: Layer, options: Options) -> int:
+    """GPTQ's codes, two to a byte, and float32 scales, in a file until the graph is written."""
+    weights = math.prod(layer.shape)
+    return weights // 2 + 4 * (weights // min(options.block, layer.shape[layer.sum_axis]) + 1) if layer.matrix else 0
 
 
 def _runs(scheme: Scheme, options: Options) -> bool:

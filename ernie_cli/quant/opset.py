@@ -10,17 +10,17 @@ from ..errors import UnsupportedError
 from ..need import need
 
 
-def raise_opset(model: ir.Model, lowest: int) -> None:
+def raise_opset(model: ir.Model, lowest: int, *, said: str = "the model") -> None:
     """Bring `model` to opset `lowest` in place, unless it is there already. Before layers are found: nodes may be made anew.
 
-    Values keep their names, weights are not touched. Raises UnsupportedError where onnx's converter cannot.
+    said: what errors call it. Values keep their names, weights are not touched. Raises UnsupportedError where onnx's converter cannot.
     """
     before = model.graph.opset_imports.get("", 0)
     if before >= lowest:
         return
     converter = need("onnxscript.version_converter")
     logging.getLogger("onnxscript.version_converter").setLevel(logging.ERROR)  # it warns that it uses onnx's own converter
-    what = f"its operators are of opset {before}, quantised ones need {lowest}, and onnx cannot convert it"
+    what = f"{said}: its operators are of opset {before}, quantised ones need {lowest}, and onnx cannot convert it"
     hint = f"export the model with opset {lowest} or newer"
     try:
         converter.ConvertVersionPass(target_version=lowest, fallback=True)(model)

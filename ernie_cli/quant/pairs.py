@@ -17,13 +17,13 @@ from .scheme import Scheme, WeightFormat
 from .shield import shield
 
 
-def prepare(graph: ir.Model, scheme: Scheme, types: Iterable[str] = ()) -> None:
+def prepare(graph: ir.Model, scheme: Scheme, types: Iterable[str] = (), *, said: str = "the model") -> None:
     """Bring `graph` to an opset that has the scheme's types and `types`, with what stands in the way of pairs folded away.
 
-    Raises UnsupportedError where its operators cannot be of such an opset.
+    said: what errors call it. Raises UnsupportedError where its operators cannot be of such an opset.
     """
     wanted = {scheme.weight.type if scheme.weight else "", scheme.activation, scheme.cache, *types}
-    raise_opset(graph, edit.lowest_opset(wanted - {""}))
+    raise_opset(graph, edit.lowest_opset(wanted - {""}), said=said)
     if scheme.activation:
         fold_batch_norms(graph)
 
@@ -52,13 +52,13 @@ def put(
     shield(graph)
 
 
-def outline(graph: ir.Model, scheme: Scheme) -> None:
+def outline(graph: ir.Model, scheme: Scheme, *, said: str = "the model") -> None:
     """Make of a float graph, in place, what quantising would write: its operators, types and shapes, with zeros for codes and scales."""
 
     def unread(layer: Layer, form: WeightFormat) -> Codes:
         raise AssertionError(f"{layer.name}: an outline has no {form.type} codes")
 
-    prepare(graph, scheme)
+    prepare(graph, scheme, said=said)
     chosen = layers.find(graph, scheme)
     scales = dict.fromkeys(measured(graph, scheme, chosen), 1.0)
     put(graph, scheme, chosen, scales, lambda layer: scheme.weight or WeightFormat(""), unread)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import console, host
 from ..errors import ResourceError, UnsupportedError, UsageError
 from ..model import Model, check_out, fingerprint, is_up_to_date, work_key
-from . import disk
+from . import disk, layers
+from .layers import Layer
 from .options import BLOCKS, Options
 from .scheme import Scheme, find
+from .source import open_source
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 #: What can be quantised: checkpoints are streamed into a graph, ONNX models are read where they lie.
 FORMATS = ("hf", "paddle", "onnx")
@@ -48,8 +53,8 @@ class Plan:
 def plan(model: str | Path, *, to: str, out: Path, options: Options | None = None) -> Plan:
     """Check everything cheap.
 
-    Raises UsageError for a scheme or options that make no sense, InputError for a broken model, UnsupportedError for a format
-    or device that cannot, ResourceError where the disk is too full.
+    Raises UsageError for a scheme or options that make no sense, InputError for a broken model, UnsupportedError for a format or
+    device that cannot and where there is nothing to quantise, ResourceError where the disk is too full.
     """
     options = options or Options()
     scheme = find(to)
@@ -71,11 +76,27 @@ def plan(model: str | Path, *, to: str, out: Path, options: Options | None = Non
     key = work_key(fingerprint(source.path), {"to": to, **asdict(options), "files": files})
     if is_up_to_date(out, key):
         return Plan(source, scheme, out, options, key, 0, True)
-    needed, free = disk.needed(source, scheme, options), host.disk_free(out)
+    graph = open_source(source)
+    chosen_layers(source, graph, scheme, options)
+    needed, free = disk.needed(source, graph, scheme, options), host.disk_free(out)
     if needed > free:
         what = f"{out}: up to {console.size(needed)} are needed, {console.size(free)} are free"
         raise ResourceError(what, "free some space, or choose another disk with -o")
     return Plan(source, scheme, out, options, key, needed, False)
+
+
+def chosen_layers(source: Model, graph: ir.Model, scheme: Scheme, options: Options) -> list[Layer]:
+    """The layers of `source`'s graph that scheme, --include and --exclude take.
+
+    Raises UnsupportedError where there are none, or narrow ones already; UsageError for patterns that meet nothing.
+    """
+    if layers.already(graph):
+        path = source.told("made_from").get("path")
+        raise UnsupportedError(f"{source.path}: it is quantised already", f"quantise what it was made from{f': {path}' if path else ''}")
+    found = layers.find(graph, scheme, options.include, options.exclude)
+    if not found and scheme.weight:
+        raise UnsupportedError(f"{source.path}: it has no layer that {scheme.name} takes", "`ernie inspect` shows its operators")
+    return found
 
 
 def digest(path: Path) -> str:

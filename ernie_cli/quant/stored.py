@@ -58,9 +58,9 @@ def _weight(layer: Layer) -> ir.TensorProtocol:
 
 
 def _tensors(model: ir.Model) -> list[ir.TensorProtocol]:
-    """Every constant that something reads."""
+    """Every constant that something reads, or that is given out."""
     graphs = (model.graph, *model.graph.subgraphs())
-    found = [value.const_value for graph in graphs for value in graph.initializers.values() if value.uses()]
+    found = [value.const_value for graph in graphs for value in graph.initializers.values() if value.uses() or value.is_graph_output()]
     found += [_constant(node) for node in model.graph.all_nodes() if node.op_type == "Constant"]
     return [tensor for tensor in found if tensor is not None]
 

@@ -21,12 +21,11 @@ import onnx_ir as ir
 from .. import console
 from ..checkpoint.carry import carry
 from ..digest import facts_of
-from ..errors import UnsupportedError
 from ..model import Model, write_manifest
 from . import budget, cache, edit, layers, measured, pairs, search, smooth, tables, write
 from .calibrate.scales import Scales, activation_scales, graph_digest, write_scales
 from .codes import Codes
-from .plan import Plan, is_decoder
+from .plan import Plan, chosen_layers, is_decoder
 from .report import files, quality, table
 from .report.harm import harm
 from .scheme import WeightFormat
@@ -106,18 +105,8 @@ class Work:
         return found.split(HELD_BACK)
 
     def chosen(self, graph: ir.Model) -> list[layers.Layer]:
-        """The layers that scheme, --include and --exclude take. Raises UnsupportedError where there are none, or narrow ones already."""
-        if layers.already(graph):
-            raise UnsupportedError(f"{self.plan.source.path}: it is quantised already", f"quantise what it was made from{self._origin()}")
-        found = layers.find(graph, self.scheme, self.options.include, self.options.exclude)
-        if not found and self.scheme.weight:
-            what = f"{self.plan.source.path}: it has no layer that {self.scheme.name} takes"
-            raise UnsupportedError(what, "`ernie inspect` shows its operators")
-        return found
-
-    def _origin(self) -> str:
-        path = self.plan.source.told("made_from").get("path")
-        return f": {path}" if path else ""
+        """See plan.py. Raises what that raises."""
+        return chosen_layers(self.plan.source, graph, self.scheme, self.options)
 
     # --- the steps ------------------------------------------------------------------------------------------------------
 
@@ -150,7 +139,7 @@ class Work:
     def _opened(self) -> ir.Model:
         """The base's graph, of an opset that has the scheme's types, with what stands in the way of pairs folded away."""
         graph = open_source(self.base)
-        pairs.prepare(graph, self.scheme, {form.type for form in self.forms.values()})
+        pairs.prepare(graph, self.scheme, {form.type for form in self.forms.values()}, said=str(self.plan.source.path))
         return graph
 
     def _saved(self, graph: ir.Model, name: str) -> Model:

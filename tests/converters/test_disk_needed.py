@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from ernie_cli import nano, route
+from ernie_cli.checkpoint.carry import PAPERS_BYTES
 
 #: Wide enough that weights are all that counts: 34 MB.
 WIDE = 2048
@@ -58,14 +60,28 @@ def test_what_is_foreseen_of_graphs_is_what_is_taken(source, to, inputs, models,
     todo = route.plan(models / source, to=to, out=tmp_path / "out", options=options)
     route.run(todo)
     print(f"{source} → {to}: {todo.bytes_needed / 1e6:.1f} MB foreseen, {peak() / 1e6:.1f} MB taken")
-    assert peak() <= todo.bytes_needed <= 1.2 * peak()
+    assert peak() <= todo.bytes_needed <= 1.2 * peak() + PAPERS_BYTES
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("to", ["onnx", "paddle", "torchscript", "pdmodel"])
 def test_what_is_foreseen_of_a_checkpoint_is_what_is_taken(to, tmp_path, peak):
-    """The model inside the package: its tokenizer and papers, the code around its weights come on top."""
+    """The model inside the package, whose tokenizer goes with it."""
     todo = route.plan(nano.path(), to=to, out=tmp_path / "out", options=route.Options())
     route.run(todo)
     print(f"hf → {to}: {todo.bytes_needed / 1e6:.2f} MB foreseen, {peak() / 1e6:.2f} MB taken")
-    assert 0.8 * peak() <= todo.bytes_needed <= 1.2 * peak()
+    assert peak() <= todo.bytes_needed <= 1.2 * peak() + PAPERS_BYTES
+
+
+def test_a_hop_that_stays_is_no_failure(models, tmp_path, monkeypatch):
+    """The result is whole when it is to go; on some network disks folders are never empty at once."""
+
+    def refuses(path: object, *given: object, **more: object) -> None:
+        if str(path).endswith(".hop1"):
+            raise OSError(39, "Directory not empty", str(path))
+        removed(path, *given, **more)
+
+    removed = os.rmdir
+    monkeypatch.setattr(os, "rmdir", refuses)
+    made = route.convert(models / "pdmodel", to="torchscript", out=tmp_path / "out")
+    assert made.main_file().is_file()

@@ -87,7 +87,9 @@ def write_engine(
     fates |= {"second": Fate(((1,),), ("",)), "weights": Fate(((),), ("folded into a constant",))}
     ends = [Tensor("x", "input", "fp16", (-1, 16)), Tensor("y", "output", "fp16", (-1, 4))]
     facts = Facts(layers=layers, nodes=fates, activation_bytes=[4096], weight_bytes=1200, io=ends)
-    papers.write(folder, source=source, graph=source, plan=planned, built=built, facts=facts, prediction=foreseen, checks=[])
+    papers.write(
+        folder, source=source, graph=source, plan=planned, built=built, facts=facts, prediction=foreseen, checks=[], shapes=planned.shapes
+    )
     edit(folder, lambda told: told | {"made_from": {"path": str(source.path)}, "made_by": {"command": "build"}})
     return edit(folder, lambda told: told["engine"]["target"].update(system=SYSTEM))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from ernie_cli import host, nano, route
+from ernie_cli.checkpoint.carry import PAPERS_BYTES
 from ernie_cli.engine import build, plan
 from ernie_cli.engine.options import Options
 from ernie_cli.errors import ResourceError
-from ernie_cli.quant import disk
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="needs the TensorRT-RTX wheels: pip install 'ernie-cli[rtx]'")
 
@@ -26,7 +26,7 @@ def test_what_is_foreseen_is_what_is_taken(source, precision, tmp_path, tmp_path
     build.run(todo)
     needed = todo.prediction.disk_bytes
     print(f"{precision} of {source}: {needed / 1e6:.2f} MB foreseen, {peak() / 1e6:.2f} MB taken")
-    assert peak() <= needed <= 1.3 * peak() + disk.PAPERS_BYTES
+    assert peak() <= needed <= 1.3 * peak() + PAPERS_BYTES
 
 
 def test_a_disk_too_small_is_said_before_any_work(tmp_path, monkeypatch):

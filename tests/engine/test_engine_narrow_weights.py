@@ -8,7 +8,7 @@ import pytest
 from tiny_checkpoint import make_checkpoint
 
 from ernie_cli import nano
-from ernie_cli.engine import build, narrow_weights, shapes
+from ernie_cli.engine import build, narrow_weights, precision, predict, shapes
 from ernie_cli.engine.options import Options
 from ernie_cli.model import Model
 from ernie_cli.onnxgraph.load import load
@@ -23,17 +23,34 @@ WIDE = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 1, 
 @pytest.mark.parametrize("scheme", ["int8", "int8-weight", "fp8-weight", "int4", "int8-kv"])
 def test_a_graph_is_known_by_its_scheme_and_by_itself(scheme, tmp_path):
     made = quantize(nano.path(), scheme, tmp_path / "out", Quantising(measure=False, samples=2))
-    assert narrow_weights.among(load(made).graph) == narrow_weights.made_by(scheme) == (scheme in ALONE)
+    foresight = predict.Foresight(Model.open(nano.path()), scheme)
+    assert narrow_weights.among(load(made).graph) == narrow_weights.among(foresight.graph.graph) == (scheme in ALONE)
 
 
-@pytest.mark.parametrize("precision", [None, "fp16", "int8-weight", "int4"])
+@pytest.mark.parametrize("kind", ["fp16", "int8-weight", "int4"])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_one_row_is_one_or_two_for_them(precision, batch):
-    found = shapes.decoder_shapes(Model.open(nano.path()), Options(precision=precision, batch=batch, context=64))
-    most = max(batch, 2 if precision in ALONE else 1)
+def test_one_row_is_one_or_two_for_them(kind, batch):
+    foresight = predict.Foresight(Model.open(nano.path()), kind)
+    found = foresight.shapes(Options(batch=batch, context=64))
+    most = max(batch, 2 if kind in ALONE else 1)
     assert found.fixed.get("batch") == (1 if most == 1 else None)
     for profile in found.profiles:
         assert [shape[0] for shape in profile.shapes["input_ids"]] == [1, batch, most]
+
+
+def test_layers_that_do_not_go_into_blocks_are_such_weights_too(tmp_path):
+    """4-bit blocks do not divide 100: those layers get 8 bits and a scale per channel, which the plan knows before they are made."""
+    make_checkpoint(tmp_path / "odd", intermediate_size=100)
+    options = Options(precision="int4", context=64)
+    foreseen = predict.Foresight(Model.open(tmp_path / "odd"), "int4").shapes(options)
+    made = precision.prepare(Model.open(tmp_path / "odd"), Options(precision="int4", verify=False), tmp_path)
+    assert foreseen == shapes.shapes(made, options) and "batch" not in foreseen.fixed
+
+
+def test_the_second_row_takes_no_cache_before_it_comes():
+    foresight = predict.Foresight(Model.open(nano.path()), "int8-weight")
+    once, twice = (foresight.at(foresight.shapes(Options(batch=batch, context=64))) for batch in (1, 2))
+    assert 2 * once.cache_bytes == twice.cache_bytes and once.activation_bytes == twice.activation_bytes
 
 
 @pytest.fixture(scope="module")

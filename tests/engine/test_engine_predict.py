@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -136,9 +137,9 @@ def foresee(decoder: Model) -> Callable[..., Foreseen]:
     """`foresee(context, batch, precision)` → what `ernie build` would find before it builds."""
 
     def found(context: int = 512, batch: int = 1, precision: str = "fp16") -> Foreseen:
-        options = Options(context=context, batch=batch)
-        lengths = shapes.decoder_shapes(decoder, options)
-        return predict.predict(decoder, lengths, precision=precision), lengths, options
+        options, foresight = Options(context=context, batch=batch), predict.Foresight(decoder, precision)
+        lengths = foresight.shapes(options)
+        return foresight.at(lengths), lengths, options
 
     return found
 
@@ -206,6 +207,46 @@ def test_where_nothing_helps_a_device_is_named_that_would(foresee):
 def test_the_largest_that_fits_is_found(room, most):
     assert fits._largest(lambda n: 10 * n, room, 30) == most
     assert fits._largest(lambda n: 10 * n if n < 7 else 10**6 * n, min(room, 10**5), 30) == min(most, 6)
+
+
+def test_what_is_proposed_is_foreseen_with_its_own_shapes(decoder):
+    """Engines of int8 weights are built for two rows (narrow_weights.py): in between, int4 is the nearest that fits."""
+    options = Options(context=8192)
+    totals = {}
+    for kind in ("fp16", "int8-weight"):
+        foresight = predict.Foresight(decoder, kind)
+        totals[kind] = foresight.at(foresight.shapes(options)).device_total
+    foresight = predict.Foresight(decoder, "fp16")
+    foreseen = foresight.at(lengths := foresight.shapes(options))
+    room = min(totals["fp16"], totals["int8-weight"]) - 1
+    with pytest.raises(ResourceError) as refused:
+        predict.check(foreseen, holding(room), lengths, options)
+    assert "int8-weight" not in refused.value.hint
+
+
+def test_a_model_that_cannot_be_quantised_is_not_proposed_to_be(tmp_path):
+    """Its operators are of an opset that cannot be raised: the device is too small, and that is what is said."""
+    shape, pad = ["n", 64], {"paddings": [0, 0, 0, 0]}
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("x", "y")]
+    weight = onnx.numpy_helper.from_array(np.zeros((64, 64), np.float32), "w")
+    nodes = [onnx.helper.make_node("Pad", ["x"], ["p"], **pad), onnx.helper.make_node("MatMul", ["p", "w"], ["y"])]
+    graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 1)], ir_version=3), tmp_path / "m.onnx")
+    model, options = Model.open(tmp_path / "m.onnx"), Options(shapes=("x:1x64,1x64,200000000x64",))
+    foresight = predict.Foresight(model)
+    lengths = foresight.shapes(options)
+    with pytest.raises(ResourceError, match="rtx4090 cannot hold this engine"):
+        predict.check(foresight.at(lengths), device.load("rtx4090"), lengths, options)
+
+
+def test_an_input_that_is_called_cache_is_no_cache(tmp_path):
+    """Only decoders' caches are counted by the rows that were asked for."""
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4096]) for name in ("cache.x", "y")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["cache.x"], ["y"])], "g", ends[:1], ends[1:])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    model = Model.open(tmp_path / "m.onnx")
+    foreseen = predict.predict(model, shapes.shapes(model, Options(shapes=("cache.x:1x4096,1x4096,64x4096",))))
+    assert foreseen.cache_bytes == 64 * 4096 * 4
 
 
 def test_rows_of_any_other_model_are_named(tmp_path):
