@@ -61,7 +61,7 @@ def _fill(proto: Any, graph: ir.Graph) -> None:
         tensor = value.const_value
         if tensor is None:
             continue
-        if tensor.nbytes <= 1024:  # shapes and axes matter, weights do not
+        if tensor.dtype != ir.DataType.STRING and tensor.nbytes <= 1024:  # shapes and axes matter, weights do not, texts have no size
             proto.initializer.append(ir.serde.serialize_tensor(tensor))
             proto.initializer[-1].name = name
         elif name not in listed:

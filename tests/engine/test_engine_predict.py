@@ -14,7 +14,7 @@ import onnx_ir as ir
 import pytest
 
 from ernie_cli import app, device, host, nano, route
-from ernie_cli.engine import builder, figures, fits, liveness, log, predict, shapes, sizes
+from ernie_cli.engine import builder, figures, fits, liveness, log, narrow_weights, predict, shapes, sizes
 from ernie_cli.engine.options import Options
 from ernie_cli.engine.request import Request
 from ernie_cli.errors import ResourceError
@@ -179,7 +179,8 @@ def test_what_does_not_fit_is_refused_with_what_would(foresee):
 
 
 @pytest.mark.parametrize("precision", ["int8-weight", "int4"])
-def test_a_narrower_precision_is_named_where_it_would_do(precision, foresee):
+def test_a_narrower_precision_is_named_where_it_would_do(precision, foresee, monkeypatch):
+    monkeypatch.setattr(narrow_weights, "LEAST_ROWS", 1)  # of so small a model a second row takes more than narrow weights save
     foreseen, lengths, options = foresee(64)
     room = foresee(64, precision=precision)[0].device_total
     with pytest.raises(ResourceError) as refused:
@@ -319,3 +320,19 @@ def test_what_tensorrt_then_reports(precision, off, tmp_path):
     assert foreseen.plan_bytes == pytest.approx(built.plan.stat().st_size, rel=0.2)
     assert list(foreseen.activation_bytes.values()) == pytest.approx(said.activation_bytes, rel=0.1, abs=4096)
     assert foreseen.host_peak_bytes == pytest.approx(built.peak_host_bytes, rel=0.2)
+
+
+def test_texts_among_the_constants_have_no_size(tmp_path):
+    """Whether a library takes them is for its parser to say; what is foreseen stands without them."""
+    weights = [
+        onnx.numpy_helper.from_array(np.zeros((64, 32), np.float32), "w"),
+        onnx.numpy_helper.from_array(np.array(["a", "b"], object), "s"),
+    ]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", width]) for name, width in (("x", 64), ("y", 32))]
+    texts = onnx.helper.make_tensor_value_info("t", onnx.TensorProto.STRING, [2])
+    nodes = [onnx.helper.make_node("MatMul", ["x", "w"], ["y"]), onnx.helper.make_node("Identity", ["s"], ["t"])]
+    graph = onnx.helper.make_graph(nodes, "g", ends[:1], [ends[1], texts], weights)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    model = Model.open(tmp_path / "m.onnx")
+    foreseen = predict.predict(model, shapes.shapes(model, Options(shapes=("x:1x64,1x64,8x64",))))
+    assert foreseen.weight_bytes == 64 * 32 * 4
