@@ -12,7 +12,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import ErnieError, UsageError
@@ -36,20 +36,23 @@ def staged(out: Path, *, resume: bool = False, keep_on_error: bool = False) -> I
     check_replaceable(out)
     partial = _partial(out)
     partial.parent.mkdir(parents=True, exist_ok=True)
-    lock = _locked(partial, out)
+    lock = None
     try:
+        lock = _locked(partial, out)
         _recover(out)
         if not resume:
             _empty(partial)
-        try:
-            yield partial
-            _publish(partial, out)
-        except BaseException:
-            if not keep_on_error:
-                shutil.rmtree(partial, ignore_errors=True)
-            raise
+        yield partial
+        _publish(partial, out)
+    except BaseException:
+        if lock is None:  # an interrupt may come between making the folder and locking it
+            _remove_unused(partial)
+        elif not keep_on_error:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
     finally:
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
 def wait_for(out: Path) -> None:
@@ -82,7 +85,21 @@ def _locked(partial: Path, out: Path) -> int:
         except BlockingIOError as err:
             os.close(lock)
             raise Busy(f"another ernie is making {out} right now", "wait for it, or choose another -o") from err
+        except BaseException:
+            os.close(lock)
+            raise
         os.close(lock)  # between mkdir and lock another process finished and took the folder away
+
+
+def _remove_unused(partial: Path) -> None:
+    """Take the folder away where it is empty and no process has a lock on it."""
+    with suppress(OSError):  # it is not there, or is somebody's
+        lock = os.open(partial, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            partial.rmdir()
+        finally:
+            os.close(lock)
 
 
 def check_replaceable(out: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,3 +92,37 @@ def test_two_processes(tmp_path: Path) -> None:
     other.join()
     assert (tmp_path / "m" / MANIFEST).read_text() == "theirs"
     assert os.listdir(tmp_path) == ["m"]
+
+
+def test_an_interrupt_at_any_line_before_the_work_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C and SIGTERM are raised between any two steps of Python."""
+
+    def until_the_work(strike: int) -> int:
+        """Enter the block, interrupted at that line of staging.py; how many lines ran before."""
+        lines = 0
+
+        def trace(frame: Any, event: str, arg: object) -> Any:
+            nonlocal lines
+            if frame.f_code.co_filename != staging.__file__:
+                return None
+            if event == "line":
+                lines += 1
+                if lines == strike:
+                    raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            with staged(tmp_path / "m"):
+                sys.settrace(before)
+                raise ValueError  # the work
+        except (ValueError, KeyboardInterrupt):
+            sys.settrace(before)
+        return lines
+
+    whole = until_the_work(0)
+    assert whole > 20 and not any(tmp_path.iterdir())
+    for strike in range(1, whole + 1):
+        assert until_the_work(strike) == strike
+        assert not any(tmp_path.iterdir()), f"interrupted at line {strike} of {whole}"
